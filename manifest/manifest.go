@@ -1,0 +1,237 @@
+// Package manifest says what a checkpoint is: the data that names every object
+// of it, its stored form, and the names of everything a job stores. It does no
+// I/O; which manifests count is decided by manifest/catalog.
+package manifest
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"iter"
+	"time"
+)
+
+// Kind says why a checkpoint was taken.
+type Kind string
+
+// The kinds. Final is the checkpoint at the end of a finite input: nothing is
+// left to read. Stop is the last one of a job that was asked to stop and can
+// go on from it.
+const (
+	Periodic  Kind = "checkpoint"
+	Final     Kind = "final"
+	Stop      Kind = "stop"
+	Savepoint Kind = "savepoint"
+)
+
+// Manifest is one checkpoint of a job.
+type Manifest struct {
+	Job     string // the job's name
+	JobUUID string // made once, when the job's first HEAD is written
+	ID      ID
+	Epoch   Epoch
+	Kind    Kind
+	// Base is the checkpoint whose objects this one may name besides those
+	// uploaded after it; 0 if it builds on none.
+	Base ID
+	// Time is when the coordinator triggered the checkpoint, in its clock.
+	Time      time.Time
+	Operators []Operator // ordered by UID
+	Stats     Stats
+}
+
+// Operator is the state of all subtasks of one operator.
+type Operator struct {
+	UID            string // [0-9A-Za-z._], at most 100 characters
+	Parallelism    int
+	MaxParallelism int
+	// Hasher names the function from encoded key to hash; empty for an
+	// operator without keyed state.
+	Hasher string
+	Tasks  []Task // one each subtask, ordered by Index
+}
+
+// Task is what one subtask reported.
+type Task struct {
+	Index int
+	// Keyed is the subtask's keyed state; nil if the operator has none.
+	Keyed *KeyedState
+	// Reserved are objects the checkpoint keeps alive without needing them
+	// for its restore (uploads under way, or that a later checkpoint of the
+	// same task may name).
+	Reserved []Object
+	// Splits are the positions of a source's splits, each exactly once over
+	// all subtasks of the operator.
+	Splits []Split
+	// Handles are the prepared transactions of a sink: what Commit needs to
+	// make the output of this checkpoint visible.
+	Handles [][]byte
+	Stats   TaskStats
+}
+
+// Split is one part of a source's input and how far it was read. Both are
+// the source's own business, opaque to everybody else.
+type Split struct {
+	ID       string
+	Position []byte
+}
+
+// KeyedState names what a subtask's keyed state is made of: Pieces, over
+// which Deltas are laid in order. No Pieces and no Deltas is the empty state.
+type KeyedState struct {
+	KeyGroups KeyGroupRange
+	// Pieces are disjoint in their key groups. A state that was never
+	// rescaled has at most one.
+	Pieces []Piece
+	// Deltas are the subtask's own, in order of Position, and may hold keys of
+	// all of KeyGroups.
+	Deltas []Delta
+}
+
+// Piece is state taken over from a base, of which only the keys in KeyGroups
+// count: Base, over which Deltas are laid in order.
+type Piece struct {
+	KeyGroups KeyGroupRange
+	Base      *Base // nil: empty
+	Deltas    []Delta
+}
+
+// Base is a whole Pebble database at one moment.
+type Base struct {
+	// Position is that of the last delta which had been ingested in it, by
+	// the count of the subtask that made it.
+	Position uint64
+	// FormatMajorVersion is that of the Pebble database.
+	FormatMajorVersion uint64
+	Files              []File // ordered by Name
+}
+
+// File is one file of a Pebble database: an object, or its content itself.
+type File struct {
+	Name   string // base name in the database's directory
+	Object Object // zero if Inline holds the content
+	Inline []byte
+}
+
+// Delta is one sorted table of changed keys and tombstones, with sequence
+// number 0, to be ingested into a Pebble database.
+type Delta struct {
+	// Position counts the deltas of a subtask, spills included, from 1 and
+	// without end over its restarts.
+	Position uint64
+	Object   Object
+	Entries  int64 // keys in it, tombstones included
+	Bytes    int64 // of its keys and values before compression
+}
+
+// Object is an immutable stored object. The zero Object is none.
+type Object struct {
+	Key    string // relative to the job's prefix
+	Size   int64  // of the stored bytes
+	SHA256 Digest // of the stored bytes
+}
+
+// Digest is a SHA-256 digest. Its String is lower-case hexadecimal.
+type Digest [sha256.Size]byte
+
+func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// TaskStats are the figures of one subtask (bytes, or durations by its
+// monotonic clock). See ARCHITECTURE.md, "Figures".
+type TaskStats struct {
+	StartDelay time.Duration // trigger → first barrier seen here, by wall clocks
+	Alignment  time.Duration // first → last barrier
+	Capture    time.Duration // the pause: processing held
+	Queue      time.Duration // captured → background work began
+	Encode     time.Duration // sort and write the delta table
+	Upload     time.Duration // until durable
+	// Total is T_i: first barrier (a source: trigger received) → report sent.
+	Total time.Duration
+
+	ChangedBytes  int64 // keys and values changed since the last capture, uncompressed
+	NewBytes      int64 // uploaded for this checkpoint, spills included, materialization not
+	BaseBytes     int64 // uploaded by materialization since the last report
+	FullBytes     int64 // of all objects the state needs
+	NewObjects    int64
+	InFlightBytes int64 // processed while aligning
+}
+
+// Stats are the figures of the whole checkpoint.
+type Stats struct {
+	TMax     time.Duration // the longest Total of a subtask
+	Duration time.Duration // trigger → all reports in
+	NewBytes int64
+	// FullBytes and Objects count each object that the state needs once.
+	FullBytes int64
+	Objects   int64
+}
+
+// NeededObjects yields the objects a restore of k reads. One that several pieces
+// share is yielded for each.
+func (k *KeyedState) NeededObjects() iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		if k == nil {
+			return
+		}
+		deltas := func(ds []Delta) bool {
+			for _, d := range ds {
+				if !yield(d.Object) {
+					return false
+				}
+			}
+			return true
+		}
+		for _, p := range k.Pieces {
+			if p.Base != nil {
+				for _, f := range p.Base.Files {
+					if f.Object.Key != "" && !yield(f.Object) {
+						return
+					}
+				}
+			}
+			if !deltas(p.Deltas) {
+				return
+			}
+		}
+		deltas(k.Deltas)
+	}
+}
+
+// Objects yields every object the checkpoint keeps alive, reserved ones too,
+// each once, in no particular order.
+func (m *Manifest) Objects() iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		seen := make(map[string]struct{})
+		once := func(o Object) bool {
+			if _, ok := seen[o.Key]; ok {
+				return true
+			}
+			seen[o.Key] = struct{}{}
+			return yield(o)
+		}
+		for i := range m.Operators {
+			for j := range m.Operators[i].Tasks {
+				t := &m.Operators[i].Tasks[j]
+				for o := range t.Keyed.NeededObjects() {
+					if !once(o) {
+						return
+					}
+				}
+				for _, o := range t.Reserved {
+					if !once(o) {
+						return
+					}
+				}
+			}
+		}
+	}
+}
+
+// Operator returns the operator with the given uid, or nil.
+func (m *Manifest) Operator(uid string) *Operator {
+	for i := range m.Operators {
+		if m.Operators[i].UID == uid {
+			return &m.Operators[i]
+		}
+	}
+	return nil
+}
