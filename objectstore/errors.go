@@ -24,6 +24,10 @@ var (
 	// ErrUnavailable is a store that could not be reached or did not answer
 	// properly within the retries.
 	ErrUnavailable = errors.New("object store is unavailable")
+	// ErrRefused is a store that does not take the request as it is, for a
+	// reason that another attempt does not change: a wrong region or clock, an
+	// untrusted certificate, an archived object.
+	ErrRefused = errors.New("object store refused the request")
 	// ErrNoSpace is a disk or quota that is full.
 	ErrNoSpace = errors.New("no space left in the object store")
 	// ErrConditionsIgnored is Probe's refusal of a store that does not keep

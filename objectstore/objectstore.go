@@ -80,12 +80,14 @@ type Info struct {
 	Key  string
 	Size int64
 	// ETag identifies the content for PutOptions.IfMatch. Equal bytes may
-	// have equal ETags. It is never a digest to rely on.
+	// have equal ETags. It is never a digest to rely on. List may leave it
+	// empty.
 	ETag string
 	// LastModified is the store's time of the write, at a granularity of one
 	// second or better. Put need not set it.
 	LastModified time.Time
-	// Date is the store's own clock when it gave this answer. Ages are
-	// Date − LastModified, never a comparison with the local clock.
+	// Date is the store's own clock when it gave this answer, zero if the
+	// answer did not tell. Ages are Date − LastModified, never a comparison
+	// with the local clock.
 	Date time.Time
 }
