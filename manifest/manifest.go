@@ -6,6 +6,7 @@ package manifest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"iter"
 	"time"
 )
@@ -82,8 +83,8 @@ type KeyedState struct {
 	// Pieces are disjoint in their key groups. A state that was never
 	// rescaled has at most one.
 	Pieces []Piece
-	// Deltas are the subtask's own, in order of Position, and may hold keys of
-	// all of KeyGroups.
+	// Deltas are the subtask's own, in order of Position, which is above every
+	// one in Pieces, and may hold keys of all of KeyGroups.
 	Deltas []Delta
 }
 
@@ -134,6 +135,25 @@ type Object struct {
 type Digest [sha256.Size]byte
 
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
+
+// MarshalText writes the digest as String does.
+func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote: 64 lower-case hexadecimal digits.
+func (d *Digest) UnmarshalText(text []byte) error {
+	var out Digest
+	if len(text) != hex.EncodedLen(len(out)) {
+		return fmt.Errorf("parse digest %q: want %d hexadecimal digits", text, hex.EncodedLen(len(out)))
+	}
+	if _, err := hex.Decode(out[:], text); err != nil {
+		return fmt.Errorf("parse digest %q: %w", text, err)
+	}
+	if out.String() != string(text) {
+		return fmt.Errorf("parse digest %q: not in lower case", text)
+	}
+	*d = out
+	return nil
+}
 
 // TaskStats are the figures of one subtask (bytes, or durations by its
 // monotonic clock). See ARCHITECTURE.md, "Figures".

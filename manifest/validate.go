@@ -1,0 +1,256 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+)
+
+const (
+	// MaxMaxParallelism is the largest number of key groups of an operator.
+	MaxMaxParallelism = 32768
+	// MaxInline is the largest file that stands in a manifest itself, in
+	// bytes; a larger one is an object.
+	MaxInline = 1 << 20
+
+	maxUUID     = 64
+	maxHasher   = 100
+	maxFileName = 255
+)
+
+// Validate checks the rules that every manifest keeps, and returns the first
+// one it finds broken. Encode and Decode both call it. Its time is linear in
+// the size of the manifest, whatever that holds.
+func (m *Manifest) Validate() error {
+	if err := m.validateHeader(); err != nil {
+		return err
+	}
+	v := validator{m: m, objects: make(map[string]Object)}
+	for i := range m.Operators {
+		o := &m.Operators[i]
+		if i > 0 && o.UID <= m.Operators[i-1].UID {
+			return fmt.Errorf("operator %q: uid is repeated or out of order", o.UID)
+		}
+		if err := v.operator(o); err != nil {
+			return fmt.Errorf("operator %q: %w", o.UID, err)
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) validateHeader() error {
+	switch {
+	case !ValidJob(m.Job):
+		return fmt.Errorf("invalid job name %q", m.Job)
+	case !validName(m.JobUUID, maxUUID, "-"):
+		return fmt.Errorf("invalid job uuid %q", m.JobUUID)
+	case m.ID == 0 || m.ID > MaxID:
+		return fmt.Errorf("checkpoint id %d: %w", uint64(m.ID), ErrOverflow)
+	case m.Epoch == 0 || m.Epoch > MaxEpoch:
+		return fmt.Errorf("epoch %d: %w", uint64(m.Epoch), ErrOverflow)
+	case m.Base >= m.ID:
+		return fmt.Errorf("base %d is not below checkpoint %d", m.Base, m.ID)
+	case !m.Kind.Valid():
+		return fmt.Errorf("unknown kind %q", m.Kind)
+	case !m.Time.IsZero() && !nanoTime(m.Time.UnixNano()).Equal(m.Time):
+		return fmt.Errorf("time %s is out of range", m.Time)
+	case m.Stats.NewBytes < 0 || m.Stats.FullBytes < 0 || m.Stats.Objects < 0:
+		return errors.New("a size in the figures is negative")
+	}
+	return nil
+}
+
+// Valid reports whether k is one of the kinds.
+func (k Kind) Valid() bool {
+	switch k {
+	case Periodic, Final, Stop, Savepoint:
+		return true
+	}
+	return false
+}
+
+// validator holds what is unique over the whole manifest.
+type validator struct {
+	m       *Manifest
+	objects map[string]Object
+}
+
+func (v *validator) operator(o *Operator) error {
+	switch {
+	case !ValidUID(o.UID):
+		return errors.New("invalid uid")
+	case o.MaxParallelism < 1 || o.MaxParallelism > MaxMaxParallelism:
+		return fmt.Errorf("max parallelism %d is not in 1..%d", o.MaxParallelism, MaxMaxParallelism)
+	case o.Parallelism < 1 || o.Parallelism > o.MaxParallelism:
+		return fmt.Errorf("parallelism %d is not in 1..%d", o.Parallelism, o.MaxParallelism)
+	case len(o.Tasks) != o.Parallelism:
+		return fmt.Errorf("%d tasks for parallelism %d", len(o.Tasks), o.Parallelism)
+	case o.Hasher != "" && !validName(o.Hasher, maxHasher, "._/-"):
+		return fmt.Errorf("invalid hasher name %q", o.Hasher)
+	}
+	next := 0 // the first key group that no task has yet
+	splits := make(map[string]struct{})
+	for i := range o.Tasks {
+		t := &o.Tasks[i]
+		if t.Index != i {
+			return fmt.Errorf("subtask %d stands at place %d", t.Index, i)
+		}
+		if err := v.task(o, t, &next, splits); err != nil {
+			return fmt.Errorf("subtask %d: %w", i, err)
+		}
+	}
+	if o.Hasher != "" && next != o.MaxParallelism {
+		return fmt.Errorf("key groups end at %d of %d", next, o.MaxParallelism)
+	}
+	return nil
+}
+
+func (v *validator) task(o *Operator, t *Task, next *int, splits map[string]struct{}) error {
+	if (t.Keyed != nil) != (o.Hasher != "") {
+		return errors.New("keyed state and a hasher go together")
+	}
+	if t.Keyed != nil {
+		r := t.Keyed.KeyGroups
+		if int(r.First) != *next || r.Last < r.First || int(r.Last) >= o.MaxParallelism {
+			return fmt.Errorf("key groups %s do not follow on %d within %d", r, *next, o.MaxParallelism)
+		}
+		*next = int(r.Last) + 1
+		if err := v.keyed(t.Keyed); err != nil {
+			return err
+		}
+	}
+	for i := range t.Reserved {
+		if err := v.object(&t.Reserved[i]); err != nil {
+			return fmt.Errorf("reserved: %w", err)
+		}
+	}
+	for i := range t.Splits {
+		id := t.Splits[i].ID
+		if _, dup := splits[id]; dup || id == "" || !utf8.ValidString(id) {
+			return fmt.Errorf("split %q is repeated or has no valid name", id)
+		}
+		splits[id] = struct{}{}
+	}
+	return nil
+}
+
+func (v *validator) keyed(k *KeyedState) error {
+	taken := make(map[uint16]struct{})
+	top := uint64(0) // the highest position in the pieces
+	for i := range k.Pieces {
+		p := &k.Pieces[i]
+		if p.KeyGroups.Last < p.KeyGroups.First || !k.KeyGroups.Covers(p.KeyGroups) {
+			return fmt.Errorf("piece %d: key groups %s are not within %s", i, p.KeyGroups, k.KeyGroups)
+		}
+		for kg := int(p.KeyGroups.First); kg <= int(p.KeyGroups.Last); kg++ {
+			if _, dup := taken[uint16(kg)]; dup {
+				return fmt.Errorf("piece %d: key group %d is in another piece too", i, kg)
+			}
+			taken[uint16(kg)] = struct{}{}
+		}
+		last, err := v.piece(p)
+		if err != nil {
+			return fmt.Errorf("piece %d: %w", i, err)
+		}
+		top = max(top, last)
+	}
+	_, err := v.deltas(k.Deltas, top)
+	return err
+}
+
+// piece returns the highest position in a piece.
+func (v *validator) piece(p *Piece) (last uint64, err error) {
+	if p.Base != nil {
+		if err := v.base(p.Base); err != nil {
+			return 0, fmt.Errorf("base: %w", err)
+		}
+		last = p.Base.Position
+	}
+	return v.deltas(p.Deltas, last)
+}
+
+// deltas checks that the positions rise from after on and returns the last. A
+// base with a delta below it in its own count would hold the future.
+func (v *validator) deltas(deltas []Delta, after uint64) (last uint64, err error) {
+	last = after
+	for i := range deltas {
+		d := &deltas[i]
+		switch {
+		case d.Position <= last:
+			return 0, fmt.Errorf("delta %d: position %d is not above %d", i, d.Position, last)
+		case d.Entries < 0 || d.Bytes < 0:
+			return 0, fmt.Errorf("delta %d: a size is negative", i)
+		}
+		if err := v.object(&d.Object); err != nil {
+			return 0, fmt.Errorf("delta %d: %w", i, err)
+		}
+		last = d.Position
+	}
+	return last, nil
+}
+
+func (v *validator) base(b *Base) error {
+	folded := make(map[string]struct{}, len(b.Files))
+	for i := range b.Files {
+		f := &b.Files[i]
+		if !ValidFileName(f.Name) {
+			return fmt.Errorf("invalid file name %q", f.Name)
+		}
+		if i > 0 && f.Name <= b.Files[i-1].Name {
+			return fmt.Errorf("file %q is repeated or out of order", f.Name)
+		}
+		// Two names that differ in case are one file on some systems.
+		lower := strings.ToLower(f.Name)
+		if _, dup := folded[lower]; dup {
+			return fmt.Errorf("file %q differs from another in case only", f.Name)
+		}
+		folded[lower] = struct{}{}
+		if err := v.file(f); err != nil {
+			return fmt.Errorf("file %q: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
+func (v *validator) file(f *File) error {
+	if f.Object == (Object{}) {
+		if len(f.Inline) > MaxInline {
+			return fmt.Errorf("%d bytes are too many to stand in a manifest", len(f.Inline))
+		}
+		return nil
+	}
+	if len(f.Inline) > 0 {
+		return errors.New("has an object and a content of its own")
+	}
+	return v.object(&f.Object)
+}
+
+// object checks the name, which keeps every object inside the job's prefix,
+// and that all mentions of an object agree.
+func (v *validator) object(o *Object) error {
+	if known, ok := v.objects[o.Key]; ok {
+		if known != *o {
+			return fmt.Errorf("object %q stands with two sizes or digests", o.Key)
+		}
+		return nil
+	}
+	n, err := ParseDataKey(o.Key)
+	if err != nil {
+		return err
+	}
+	if n.ID > v.m.ID || n.Epoch > v.m.Epoch {
+		return fmt.Errorf("object %q is later than checkpoint %d of epoch %d", o.Key, v.m.ID, v.m.Epoch)
+	}
+	if o.Size < 0 {
+		return fmt.Errorf("object %q has the size %d", o.Key, o.Size)
+	}
+	v.objects[o.Key] = *o
+	return nil
+}
+
+// ValidFileName reports whether s may be the name of a file in a restored
+// directory: 1 to 255 characters of [0-9A-Za-z._-], but not "." or "..".
+func ValidFileName(s string) bool {
+	return validName(s, maxFileName, "._-") && s != "." && s != ".."
+}
