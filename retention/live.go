@@ -1,0 +1,194 @@
+package retention
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/manifest/catalog"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// keeper says what keeps an object.
+type keeper bool
+
+const (
+	byHead keeper = false // a checkpoint that HEAD lists
+	byPin  keeper = true  // only unlinked checkpoints that are being read
+)
+
+// checkpoint is a live checkpoint as retention sees it.
+type checkpoint struct {
+	id       manifest.ID
+	manifest objectRef   // its own stored form
+	objects  []objectRef // each once
+	keptBy   keeper
+}
+
+// objectRef is a stored object without its digest: a live set may hold
+// millions.
+type objectRef struct {
+	key  string
+	size int64
+}
+
+// live is what a job's store must keep, as of the moment its HEAD was read.
+type live struct {
+	head        catalog.Head
+	unlink      []manifest.ID // listed, but treated as if they were not
+	checkpoints []checkpoint
+	keys        map[string]keeper
+	expiredPins []string
+}
+
+// maxRereads bounds how often readLive begins again because another process
+// unlinked a checkpoint while its manifest was about to be read.
+const maxRereads = 100
+
+// readLive reads HEAD, then the pins, then the manifests. The order is what the
+// package comment's argument rests on. The checkpoints in unlink are treated as
+// unlinked.
+func readLive(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, unlink ...manifest.ID) (*live, error) {
+	for range maxRereads {
+		head, err := cat.Head(ctx)
+		if err != nil {
+			return nil, err
+		}
+		l, err := readLiveOf(ctx, cat, store, head, unlink)
+		if err == nil {
+			return l, nil
+		}
+		// The manifest of a checkpoint that was unlinked meanwhile may be gone
+		// for good; that of one still listed must not be.
+		again, herr := cat.Head(ctx)
+		if herr != nil || sameList(head, again) {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("read live checkpoints: HEAD changed %d times meanwhile", maxRereads)
+}
+
+func sameList(a, b catalog.Head) bool {
+	return slices.EqualFunc(a.Checkpoints, b.Checkpoints, func(x, y catalog.Entry) bool { return x.ID == y.ID })
+}
+
+func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, head catalog.Head, unlink []manifest.ID) (*live, error) {
+	l := &live{head: head, unlink: []manifest.ID{}, keys: make(map[string]keeper)}
+	pins, err := cat.Pins(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list pins: %w", err)
+	}
+	for _, e := range head.Checkpoints {
+		if slices.Contains(unlink, e.ID) {
+			l.unlink = append(l.unlink, e.ID)
+			continue
+		}
+		m, err := cat.Manifest(ctx, e)
+		if err != nil {
+			return nil, fmt.Errorf("checkpoint %d: %w", e.ID, err)
+		}
+		l.add(newCheckpoint(m, e.ManifestSize, byHead))
+	}
+	for _, pin := range pins {
+		if pin.Expired {
+			l.expiredPins = append(l.expiredPins, pin.Key)
+		} else if !l.has(pin.ID) {
+			held, err := readPinned(ctx, store, pin.ID)
+			if err != nil {
+				return nil, err
+			}
+			for _, c := range held {
+				l.add(c)
+			}
+		}
+	}
+	return l, nil
+}
+
+// readPinned reads what a pin keeps alive of a checkpoint that HEAD does not
+// list. The pin does not say which epoch's it is, so every manifest of that
+// id counts: at most the garbage of an earlier owner stays a little longer.
+func readPinned(ctx context.Context, store objectstore.Store, id manifest.ID) ([]checkpoint, error) {
+	var out []checkpoint
+	for info, err := range store.List(ctx, manifest.ManifestsPrefix+id.String()+"-", "") {
+		if err != nil {
+			return nil, fmt.Errorf("list manifests of pinned checkpoint %d: %w", id, err)
+		}
+		m, err := readUnlisted(ctx, store, info)
+		if errors.Is(err, objectstore.ErrNotExist) {
+			continue // deleted since, by one to whom the pin had expired
+		}
+		if err != nil {
+			return nil, fmt.Errorf("pinned checkpoint %d: %w", id, err)
+		}
+		out = append(out, newCheckpoint(m, info.Size, byPin))
+	}
+	return out, nil
+}
+
+func readUnlisted(ctx context.Context, store objectstore.Store, info objectstore.Info) (*manifest.Manifest, error) {
+	data, _, err := objectstore.ReadAll(ctx, store, info.Key, info.Size)
+	if err != nil {
+		return nil, err
+	}
+	m, err := manifest.Decode(data)
+	if err != nil {
+		return nil, &manifest.CorruptError{Key: info.Key, Err: err}
+	}
+	return m, nil
+}
+
+func newCheckpoint(m *manifest.Manifest, size int64, by keeper) checkpoint {
+	c := checkpoint{
+		id: m.ID, keptBy: by,
+		manifest: objectRef{manifest.ManifestKey(m.ID, m.Epoch), size},
+	}
+	for o := range m.Objects() {
+		c.objects = append(c.objects, objectRef{o.Key, o.Size})
+	}
+	return c
+}
+
+func (l *live) add(c checkpoint) {
+	l.checkpoints = append(l.checkpoints, c)
+	l.keep(c.manifest.key, c.keptBy)
+	for _, o := range c.objects {
+		l.keep(o.key, c.keptBy)
+	}
+}
+
+// keep notes what keeps an object. The listed checkpoints come first.
+func (l *live) keep(key string, by keeper) {
+	if _, ok := l.keys[key]; !ok {
+		l.keys[key] = by
+	}
+}
+
+func (l *live) has(id manifest.ID) bool {
+	return slices.ContainsFunc(l.checkpoints, func(c checkpoint) bool { return c.id == id })
+}
+
+// newest is the id of the newest committed checkpoint; 0 if there is none.
+func (l *live) newest() manifest.ID {
+	e, _ := l.head.Newest()
+	return e.ID
+}
+
+func (l *live) listed() []manifest.ID { return l.ids(byHead) }
+func (l *live) pinned() []manifest.ID { return l.ids(byPin) }
+
+// ids are those of the checkpoints kept in the given way, ascending, each once.
+func (l *live) ids(by keeper) []manifest.ID {
+	set := make(map[manifest.ID]bool)
+	for _, c := range l.checkpoints {
+		if c.keptBy == by {
+			set[c.id] = true
+		}
+	}
+	out := slices.AppendSeq(make([]manifest.ID, 0, len(set)), maps.Keys(set))
+	slices.Sort(out)
+	return out
+}
