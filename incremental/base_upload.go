@@ -1,0 +1,147 @@
+package incremental
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ckpt-io/ckpt/manifest"
+)
+
+// inlineSize is the largest file of a base that stands in the manifest, of
+// every checkpoint that names the base.
+const inlineSize = 8 << 10
+
+// BaseLedger is the part of a Ledger that UploadBase needs. Its methods are
+// called by several goroutines at a time: an implementation locks.
+type BaseLedger interface {
+	FileName(ext string) manifest.DataName
+	Find(size int64, digest manifest.Digest) (manifest.Object, bool)
+	AddFile(manifest.Object) error
+}
+
+// UploadBaseOptions are the arguments of UploadBase.
+type UploadBaseOptions struct {
+	Uploader Uploader
+	Ledger   BaseLedger
+	// Position is that of the last delta ingested when the base was captured.
+	Position uint64
+	// Parallel is the number of uploads at a time; 0 means 4.
+	Parallel int
+	// Wait, if not nil, is called before each upload with its size and holds
+	// it back as long as it likes.
+	Wait func(ctx context.Context, size int64) error
+}
+
+// UploadStats say what a base cost.
+type UploadStats struct {
+	Objects, Bytes int64 // uploaded
+	ReusedBytes    int64 // of files that the store had already
+}
+
+// UploadBase makes a base of a capture: it uploads the files that the ledger
+// has no object of this content for, keeps small ones inline, and enters each
+// object in the ledger as soon as it is durable. The caller has begun the base
+// there (StartBase) and finishes or cancels it afterwards.
+func UploadBase(ctx context.Context, c *BaseCapture, opts UploadBaseOptions) (manifest.Base, UploadStats, error) {
+	up := &baseUpload{UploadBaseOptions: opts}
+	b := manifest.Base{
+		Position:           opts.Position,
+		FormatMajorVersion: c.FormatMajorVersion,
+		Files:              make([]manifest.File, len(c.Files)),
+	}
+	if opts.Parallel <= 0 {
+		opts.Parallel = 4
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(opts.Parallel)
+	for i, f := range c.Files {
+		b.Files[i].Name = f.Name
+		if f.path == "" && len(f.content) <= inlineSize {
+			b.Files[i].Inline = f.content
+			continue
+		}
+		group.Go(func() (err error) {
+			if b.Files[i].Object, err = up.file(ctx, c, f); err != nil {
+				err = fmt.Errorf("upload base: file %s: %w", f.Name, err)
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return manifest.Base{}, up.stats, err
+	}
+	return b, up.stats, nil
+}
+
+type baseUpload struct {
+	UploadBaseOptions
+	mu    sync.Mutex
+	stats UploadStats
+}
+
+func (u *baseUpload) file(ctx context.Context, c *BaseCapture, f CapturedFile) (manifest.Object, error) {
+	if f.path == "" {
+		r, d := bytes.NewReader(f.content), fileDigest{int64(len(f.content)), sha256.Sum256(f.content)}
+		return u.object(ctx, d, manifest.ExtPack, r)
+	}
+	r, err := c.fs.Open(f.path)
+	if err != nil {
+		return manifest.Object{}, err
+	}
+	defer r.Close()
+	d, err := c.digest(f.path, r)
+	if err != nil {
+		return manifest.Object{}, err
+	}
+	return u.object(ctx, d, manifest.ExtSST, r)
+}
+
+// object finds or uploads one. It is uploaded again when a report overtook it.
+func (u *baseUpload) object(ctx context.Context, d fileDigest, ext string, r io.ReaderAt) (manifest.Object, error) {
+	for ctx.Err() == nil {
+		o, found := u.Ledger.Find(d.size, d.sha256)
+		if !found {
+			var err error
+			if o, err = u.upload(ctx, d, ext, r); err != nil {
+				return manifest.Object{}, err
+			}
+		}
+		switch err := u.Ledger.AddFile(o); {
+		case err == nil && found:
+			u.count(UploadStats{ReusedBytes: d.size})
+			return o, nil
+		case !errors.Is(err, ErrOvertaken):
+			return o, err
+		}
+	}
+	return manifest.Object{}, ctx.Err()
+}
+
+func (u *baseUpload) upload(ctx context.Context, d fileDigest, ext string, r io.ReaderAt) (manifest.Object, error) {
+	if u.Wait != nil {
+		if err := u.Wait(ctx, d.size); err != nil {
+			return manifest.Object{}, err
+		}
+	}
+	o := manifest.Object{Key: u.Ledger.FileName(ext).Key(), Size: d.size, SHA256: d.sha256}
+	err := u.Uploader.Put(ctx, o, r)
+	if err == nil {
+		u.count(UploadStats{Objects: 1, Bytes: d.size})
+	}
+	return o, err
+}
+
+func (u *baseUpload) count(s UploadStats) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.stats.Objects += s.Objects
+	u.stats.Bytes += s.Bytes
+	u.stats.ReusedBytes += s.ReusedBytes
+}

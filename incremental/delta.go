@@ -1,0 +1,106 @@
+package incremental
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"iter"
+
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/objstorage"
+	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
+	"github.com/cockroachdb/pebble/v2/sstable"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ckpt-io/ckpt/manifest"
+)
+
+// Entry is one changed key of a delta.
+type Entry struct {
+	Key, Value []byte
+	// Delete makes it a tombstone; Value is not looked at.
+	Delete bool
+}
+
+// DeltaFile is a delta on the local disk.
+type DeltaFile struct {
+	Path    string
+	Size    int64           // of the file
+	SHA256  manifest.Digest // of the file
+	Entries int64           // tombstones included
+	Bytes   int64           // of keys and values before compression
+}
+
+// WriteDelta writes the entries, in strictly ascending order of their keys, to
+// a table at path that can be uploaded and ingested. Keys and values are
+// copied before the next entry is asked for. After an error no file is left;
+// nor without entries, for Pebble ingests no empty table: Entries is 0 then.
+func WriteDelta(fs vfs.FS, path string, entries iter.Seq[Entry]) (DeltaFile, error) {
+	d, err := writeTable(fs, path, entries, deltaOptions())
+	if err != nil {
+		return DeltaFile{}, fmt.Errorf("write delta: %w", err)
+	}
+	return d, nil
+}
+
+func writeTable(fs vfs.FS, path string, entries iter.Seq[Entry], o sstable.WriterOptions) (d DeltaFile, err error) {
+	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return DeltaFile{}, err
+	}
+	out := &hashingWritable{Writable: objstorageprovider.NewFileWritable(f), hash: sha256.New()}
+	w := sstable.NewWriter(out, o)
+	d = DeltaFile{Path: path}
+	for e := range entries {
+		if e.Delete {
+			err = w.Delete(e.Key)
+			d.Bytes += int64(len(e.Key))
+		} else {
+			err = w.Set(e.Key, e.Value)
+			d.Bytes += int64(len(e.Key) + len(e.Value))
+		}
+		if err != nil {
+			break
+		}
+		d.Entries++
+	}
+	err = errors.Join(err, w.Close())
+	if err != nil || d.Entries == 0 {
+		return DeltaFile{}, errors.Join(err, fs.Remove(path))
+	}
+	d.Size = out.size
+	out.hash.Sum(d.SHA256[:0])
+	if r, ok := fs.(*RecordFS); ok {
+		r.remember(path, fileDigest{d.Size, d.SHA256})
+	}
+	return d, nil
+}
+
+func deltaOptions() sstable.WriterOptions {
+	o := tableOptions()
+	o.BlockSize, o.IndexBlockSize = deltaBlockSize, deltaBlockSize
+	o.FilterPolicy = bloom.FilterPolicy(deltaFilterBits)
+	return o
+}
+
+// tableOptions are those of the tables that the database itself writes.
+func tableOptions() sstable.WriterOptions {
+	opts := PebbleOptions(DBOptions{})
+	opts.EnsureDefaults()
+	return opts.MakeWriterOptions(0, FormatMajorVersion.MaxTableFormat())
+}
+
+// hashingWritable digests what is written to a table as it goes by.
+type hashingWritable struct {
+	objstorage.Writable
+	hash hash.Hash
+	size int64
+}
+
+// Write implements objstorage.Writable. It digests first: writing may change p.
+func (w *hashingWritable) Write(p []byte) error {
+	w.hash.Write(p)
+	w.size += int64(len(p))
+	return w.Writable.Write(p)
+}

@@ -1,0 +1,22 @@
+package incremental
+
+import "errors"
+
+// A missing or damaged object is a *manifest.CorruptError that names it; a
+// base of a newer Pebble a *manifest.NewerFormatError.
+var (
+	// ErrOvertaken refuses an object that became durable after a report which
+	// should have named or reserved it. Retention may take the object away at
+	// any time; it is uploaded again under a new name.
+	ErrOvertaken = errors.New("upload was overtaken by a report")
+	// ErrIncomplete is a report asked for before all its deltas are durable.
+	ErrIncomplete = errors.New("deltas of the checkpoint are not durable yet")
+	// ErrDirNotEmpty refuses to restore over what somebody else left.
+	ErrDirNotEmpty = errors.New("directory is not empty")
+	// ErrIncompatible is a base that was not made by a database of ours: its
+	// keys are ordered in another way, or it needs a merge operator.
+	ErrIncompatible = errors.New("base does not fit the options of state databases")
+	// ErrForeignObject is an object that has a name of ours and content that
+	// is not ours. It is never overwritten.
+	ErrForeignObject = errors.New("object exists with other content")
+)

@@ -1,0 +1,124 @@
+package incremental
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// fetch copies an object to w. It returns nil only if size and digest are
+// those of the manifest; a *manifest.CorruptError if they are not or the
+// object is missing. Whatever the store holds, no more than o.Size bytes are
+// read.
+func fetch(ctx context.Context, s objectstore.Store, o manifest.Object, w io.Writer) error {
+	r, info, err := s.Get(ctx, o.Key, 0, -1)
+	if errors.Is(err, objectstore.ErrNotExist) {
+		return &manifest.CorruptError{Key: o.Key, Err: err}
+	}
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", o.Key, err)
+	}
+	defer r.Close()
+	if info.Size != o.Size {
+		return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("size is %d, want %d", info.Size, o.Size)}
+	}
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(h, w), io.LimitReader(r, o.Size))
+	if err != nil {
+		return fmt.Errorf("fetch %s: %w", o.Key, err)
+	}
+	var got manifest.Digest
+	h.Sum(got[:0])
+	if n != o.Size || got != o.SHA256 {
+		return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("sha256 of %d bytes is %s, want %s", n, got, o.SHA256)}
+	}
+	return nil
+}
+
+// download brings every object of a state into the scratch directory.
+type download struct {
+	opts  RestoreOptions
+	work  *workDir
+	paths map[string]string // of the local file, by the object's key
+
+	mu          sync.Mutex
+	done, total int64
+}
+
+func (d *download) run(ctx context.Context) error {
+	d.paths = make(map[string]string)
+	var objects []manifest.Object
+	for o := range d.opts.State.NeededObjects() {
+		if _, ok := d.paths[o.Key]; !ok {
+			d.paths[o.Key] = d.work.file("object-%d", len(objects))
+			objects = append(objects, o)
+			d.total += o.Size
+		}
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(d.opts.Parallel)
+	for _, o := range objects {
+		group.Go(func() error { return d.object(ctx, o) })
+	}
+	return group.Wait()
+}
+
+// object downloads one. Content that is not what it should be is read once
+// more, for it may have been spoiled on its way.
+func (d *download) object(ctx context.Context, o manifest.Object) error {
+	err := d.try(ctx, o)
+	if errors.Is(err, manifest.ErrCorrupt) && !errors.Is(err, objectstore.ErrNotExist) {
+		err = d.try(ctx, o)
+	}
+	return err
+}
+
+func (d *download) try(ctx context.Context, o manifest.Object) (err error) {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	path := d.paths[o.Key]
+	f, err := d.work.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	w := &progressWriter{d: d, f: f}
+	err = fetch(ctx, d.opts.Store, o, w)
+	if err = errors.Join(err, f.Close()); err != nil {
+		d.progress(-w.n)
+		return err
+	}
+	d.work.fs.remember(path, fileDigest{o.Size, o.SHA256})
+	return nil
+}
+
+func (d *download) progress(n int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.done += n
+	if d.opts.Progress != nil {
+		d.opts.Progress(d.done, d.total)
+	}
+}
+
+type progressWriter struct {
+	d *download
+	f vfs.File
+	n int64
+}
+
+func (w *progressWriter) Write(p []byte) (int, error) {
+	n, err := w.f.Write(p)
+	w.n += int64(n)
+	w.d.progress(int64(n))
+	return n, err
+}

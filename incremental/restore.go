@@ -1,0 +1,224 @@
+package incremental
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// RestoreOptions are the arguments of Restore.
+type RestoreOptions struct {
+	Store objectstore.Store // of the job: keys are relative to it
+	State manifest.KeyedState
+	// Dir is the directory to make. It must not exist or be empty; its parent
+	// is made if need be. <Dir>.restoring is used meanwhile.
+	Dir string
+	// FS holds Dir; nil means the operating system's. The result is synced,
+	// unless it is a RecordFS. A database that will be opened with a RecordFS
+	// is restored with the same one.
+	FS vfs.FS
+	// Parallel is the number of downloads at a time; 0 means 8.
+	Parallel int
+	// Progress, if not nil, is called as bytes arrive, never twice at a time.
+	Progress func(done, total int64)
+}
+
+// RestoreStats say what a restore did.
+type RestoreStats struct {
+	Objects, Bytes int64         // downloaded
+	Fetch          time.Duration // until all objects were there
+	Open           time.Duration // of the largest piece's base
+	Ingest         time.Duration // of deltas and other pieces
+}
+
+// Restore makes a Pebble database of a state in Dir. Nothing outside the
+// state's key groups is in it, and it opens with Pebble's default options. An
+// empty state gives an empty database.
+//
+// Every object is read whole, and its size and digest are compared, before
+// Pebble sees the file. The database is built beside Dir and renamed when it is
+// complete: after an error there is none (or a whole one, on a disk that fails
+// to remove it again), and what was left by a process that died is removed by
+// the next Restore of the same Dir. A Dir that holds
+// anything is ErrDirNotEmpty. An object that is missing or damaged is a
+// *manifest.CorruptError, a base made by a newer Pebble a
+// *manifest.NewerFormatError.
+func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
+	var stats RestoreStats
+	fs, disposable := opts.FS.(*RecordFS)
+	if !disposable {
+		fs = NewRecordFS(opts.FS)
+	}
+	if opts.Parallel <= 0 {
+		opts.Parallel = 8
+	}
+	if err := checkState(opts.State); err != nil {
+		return stats, fmt.Errorf("restore %s: %w", opts.Dir, err)
+	}
+	w, err := openWorkDir(fs, opts.Dir)
+	if err != nil {
+		return stats, fmt.Errorf("restore %s: %w", opts.Dir, err)
+	}
+	defer w.close()
+	err = restore(ctx, opts, w, &stats)
+	if err == nil {
+		err = w.commit(!disposable)
+	}
+	if err != nil {
+		return stats, fmt.Errorf("restore %s: %w", opts.Dir, err)
+	}
+	return stats, nil
+}
+
+func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *RestoreStats) error {
+	begin := time.Now()
+	d := &download{opts: opts, work: w}
+	if err := d.run(ctx); err != nil {
+		return err
+	}
+	stats.Objects, stats.Bytes, stats.Fetch = int64(len(d.paths)), d.done, time.Since(begin)
+	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats}
+	return b.build(ctx, opts.State)
+}
+
+// checkState refuses what a manifest that was decoded cannot hold, and bases
+// that this Pebble cannot read.
+func checkState(s manifest.KeyedState) error {
+	if s.KeyGroups.Last < s.KeyGroups.First {
+		return fmt.Errorf("key groups %s: %w", s.KeyGroups, manifest.ErrInvalid)
+	}
+	for _, p := range s.Pieces {
+		if !s.KeyGroups.Covers(p.KeyGroups) {
+			return fmt.Errorf("piece %s is not in key groups %s: %w", p.KeyGroups, s.KeyGroups, manifest.ErrInvalid)
+		}
+		if p.Base == nil {
+			continue
+		}
+		if err := checkFormat(p.Base); err != nil {
+			return err
+		}
+		for _, f := range p.Base.Files {
+			if !manifest.ValidFileName(f.Name) {
+				return fmt.Errorf("file name %q: %w", f.Name, manifest.ErrInvalid)
+			}
+		}
+	}
+	return nil
+}
+
+// workDir is the directory in which a restore builds, beside the one it makes.
+type workDir struct {
+	fs     *RecordFS
+	path   string
+	target string
+	lock   io.Closer
+}
+
+func openWorkDir(fs *RecordFS, target string) (*workDir, error) {
+	if err := checkEmpty(fs, target); err != nil {
+		return nil, err
+	}
+	w := &workDir{fs: fs, path: fs.PathJoin(target) + ".restoring", target: target}
+	if err := fs.MkdirAll(w.path, 0o700); err != nil {
+		return nil, err
+	}
+	var err error
+	if w.lock, err = fs.Lock(fs.PathJoin(w.path, "LOCK")); err != nil {
+		return nil, fmt.Errorf("another restore is under way: %w", err)
+	}
+	for _, sub := range []string{w.database(), w.scratch()} {
+		if err := errors.Join(fs.RemoveAll(sub), fs.MkdirAll(sub, 0o700)); err != nil {
+			w.close()
+			return nil, err
+		}
+	}
+	return w, nil
+}
+
+func checkEmpty(fs vfs.FS, dir string) error {
+	names, err := fs.List(dir)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case err == nil && len(names) > 0:
+		return ErrDirNotEmpty
+	}
+	return err
+}
+
+func (w *workDir) database() string { return w.fs.PathJoin(w.path, "db") }
+func (w *workDir) scratch() string  { return w.fs.PathJoin(w.path, "scratch") }
+
+// file is the path of a scratch file.
+func (w *workDir) file(format string, args ...any) string {
+	return w.fs.PathJoin(w.scratch(), fmt.Sprintf(format, args...))
+}
+
+// sync makes the finished database durable. It is done once at the end, not
+// by Pebble as it goes along, which panics when the sync of a directory fails.
+func (w *workDir) sync() error {
+	fs := w.fs.Unwrap()
+	names, err := fs.List(w.database())
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		f, err := fs.OpenReadWrite(fs.PathJoin(w.database(), name), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return syncDir(fs, w.database())
+}
+
+func syncDir(fs vfs.FS, dir string) error {
+	d, err := fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// commit gives the finished database its name.
+func (w *workDir) commit(durable bool) error {
+	if durable {
+		if err := w.sync(); err != nil {
+			return err
+		}
+	}
+	if err := checkEmpty(w.fs, w.target); err != nil {
+		return err
+	}
+	if err := w.fs.Remove(w.target); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := w.fs.Rename(w.database(), w.target); err != nil {
+		return err
+	}
+	if !durable {
+		return nil
+	}
+	err := syncDir(w.fs.Unwrap(), w.fs.PathDir(w.fs.PathJoin(w.target)))
+	if err != nil {
+		err = errors.Join(err, w.fs.RemoveAll(w.target))
+	}
+	return err
+}
+
+// close removes what is left and lets go of the lock. If that fails nothing
+// is lost: the next restore of the same directory tries again.
+func (w *workDir) close() {
+	_ = w.fs.RemoveAll(w.path)
+	_ = w.lock.Close()
+}
