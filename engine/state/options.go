@@ -1,0 +1,128 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// DefaultOverlayBytes is the memory for written data if Options do not say.
+const (
+	DefaultOverlayBytes = 128 << 20
+
+	minOverlayBytes = 64 << 10
+	maxOverlayBytes = 16 << 30 // half of what an arena can address
+)
+
+// Options say whose state a Store is and where it lives.
+type Options struct {
+	// Operator, Subtask and KeyGroups name the task.
+	Operator  string
+	Subtask   int
+	KeyGroups manifest.KeyGroupRange
+	// Epoch and NextID are the job's at this start: uploads carry them in
+	// their names. NextID is above every id that an earlier epoch used.
+	Epoch  manifest.Epoch
+	NextID manifest.ID
+	// Restored is the state to begin with; nil is empty. A range other than
+	// KeyGroups is to be rescaled by incremental.Rescale before.
+	Restored *manifest.KeyedState
+	// Reserved are the objects that the restored checkpoint reserved for this
+	// very task (same range), so that an unfinished materialization goes on.
+	Reserved []manifest.Object
+	// KeyCodec names the codec of the keys given to SetKey; it is recorded
+	// with each state so that a change is refused. Empty: not recorded.
+	KeyCodec string
+
+	// Store is the job's part of the object store.
+	Store objectstore.Store
+	// Dir is the store's own local directory. It must be missing or empty;
+	// Close removes it.
+	Dir string
+	// OverlayBytes bounds the memory of what was written and is not in the
+	// local database yet, from 64 KiB to 16 GiB. At half of it the changes are
+	// spilled to disk without waiting for a capture, so that the other half
+	// can fill meanwhile. 0 means DefaultOverlayBytes.
+	OverlayBytes int64
+	// Caches are shared by all stores of a process; nil means small ones of
+	// its own.
+	Caches *Caches
+	// Materialize says when a new base replaces the deltas.
+	Materialize MaterializePolicy
+	// Logger is silent if nil.
+	Logger *slog.Logger
+	// OnFailure, if set, is called once, from any goroutine, when the store
+	// has failed and every further call will return the same error. It must
+	// not call the store.
+	OnFailure func(error)
+
+	fs vfs.FS // of Dir; nil means the operating system's
+}
+
+// MaterializePolicy says when the deltas of a state are replaced by a new base.
+type MaterializePolicy struct {
+	// MaxDeltas is the number of deltas a checkpoint may name before a new base
+	// is begun, which bounds the work of a restore. 0 means 30; negative
+	// means without bound.
+	MaxDeltas int
+	// MaxRatio begins a new base when the stored bytes of the deltas exceed
+	// MaxRatio times those of the base, once they exceed MinBytes. 0 means 1;
+	// negative means without bound.
+	MaxRatio float64
+	// MinBytes of deltas are never worth a base by their size alone. 0 means
+	// 32 MiB.
+	MinBytes int64
+}
+
+// withDefaults refuses bad values with all reasons at once.
+func (o *Options) withDefaults() (Options, error) {
+	out := *o
+	var errs []error
+	refuse := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if !manifest.ValidUID(o.Operator) {
+		refuse("operator uid %q is not valid", o.Operator)
+	}
+	if o.Subtask < 0 {
+		refuse("subtask %d is negative", o.Subtask)
+	}
+	if o.KeyGroups.First > o.KeyGroups.Last {
+		refuse("key groups %v are empty", o.KeyGroups)
+	}
+	if o.NextID == 0 {
+		refuse("next id is 0: ids begin at 1")
+	}
+	if o.Restored != nil && o.Restored.KeyGroups != o.KeyGroups {
+		refuse("restored key groups %v are not those of the task, %v", o.Restored.KeyGroups, o.KeyGroups)
+	}
+	if o.Store == nil {
+		refuse("no object store")
+	}
+	if o.Dir == "" {
+		refuse("no directory")
+	}
+	if out.OverlayBytes == 0 {
+		out.OverlayBytes = DefaultOverlayBytes
+	}
+	if out.OverlayBytes < minOverlayBytes || out.OverlayBytes > maxOverlayBytes {
+		refuse("overlay bytes %d: want %d to %d", o.OverlayBytes, minOverlayBytes, int64(maxOverlayBytes))
+	}
+	if out.Logger == nil {
+		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	m := &out.Materialize
+	if m.MaxDeltas == 0 {
+		m.MaxDeltas = 30
+	}
+	if m.MaxRatio == 0 {
+		m.MaxRatio = 1
+	}
+	if m.MinBytes == 0 {
+		m.MinBytes = 32 << 20
+	}
+	return out, errors.Join(errs...)
+}

@@ -1,0 +1,78 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ckpt-io/ckpt/manifest"
+)
+
+// parallelUploads is how many deltas of one store are uploaded at a time. More
+// than one are under way only when the object store is slow or spills are many.
+const parallelUploads = 4
+
+// sendUnsent begins the upload of every delta that is not under way: new ones
+// and those whose last attempt failed.
+func (s *Store) sendUnsent(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.unsent {
+		if d.sending {
+			continue
+		}
+		d.sending = true
+		s.work.Go(func() {
+			select {
+			case s.uploads <- struct{}{}:
+				defer func() { <-s.uploads }()
+			case <-ctx.Done():
+				return
+			}
+			s.uploaded(d, s.upload(ctx, d))
+		})
+	}
+}
+
+// upload makes a delta durable. Its object is named at the first attempt and
+// keeps the name: until a report names it nobody can take it away.
+func (s *Store) upload(ctx context.Context, d *delta) error {
+	s.mu.Lock()
+	if d.object.Key == "" {
+		d.object.Key = s.ledger.DeltaName(d.position).Key()
+	}
+	s.mu.Unlock()
+	f, err := s.fs.Open(d.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return s.uploader.Put(ctx, d.object, f)
+}
+
+// uploaded enters the outcome of an upload. A delta that is not durable fails
+// the captures that need it, and waits for the next.
+func (s *Store) uploaded(d *delta, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err() != nil {
+		return
+	}
+	if err == nil {
+		err = s.ledger.AddDelta(manifest.Delta{
+			Position: d.position, Object: d.object, Entries: d.entries, Bytes: d.bytes,
+		})
+	}
+	if err != nil {
+		d.sending = false
+		s.opts.Logger.Warn("delta is not durable", "object", d.object.Key, "err", err)
+		s.abort(fmt.Errorf("upload delta: %w", err), func(p *Pending) bool { return p.cut >= d.position })
+		return
+	}
+	s.unsent = slices.DeleteFunc(s.unsent, func(u *delta) bool { return u == d })
+	s.sent = append(s.sent, d)
+	if err := s.fs.Remove(d.path); err != nil {
+		s.opts.Logger.Warn("local file of an uploaded delta stays", "path", d.path, "err", err)
+	}
+	s.settle()
+}

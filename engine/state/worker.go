@@ -1,0 +1,116 @@
+package state
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ckpt-io/ckpt/incremental"
+	"github.com/ckpt-io/ckpt/manifest"
+)
+
+// sortBytes is what sorting a frozen overlay takes for each key.
+const sortBytes = 20
+
+// delta is a table that was written and is to be made durable.
+type delta struct {
+	position uint64
+	path     string // a link of its own, since ingesting takes the file away
+	object   manifest.Object
+	entries  int64
+	bytes    int64
+	sending  bool
+}
+
+// background ingests the frozen overlays, one after the other in order, until
+// ctx ends. Uploads run beside it.
+func (s *Store) background(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+		}
+		s.mu.Lock()
+		s.settle() // a capture without changes waits for no upload
+		s.mu.Unlock()
+		s.sendUnsent(ctx)
+		for f := s.nextFrozen(); f != nil && ctx.Err() == nil; f = s.nextFrozen() {
+			if err := s.ingest(ctx, f); err != nil {
+				s.fail(err)
+				return
+			}
+			s.materialize(ctx, f.position)
+		}
+	}
+}
+
+func (s *Store) nextFrozen() *frozen {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.queue) == 0 {
+		return nil
+	}
+	f := s.queue[0]
+	s.queue = s.queue[1:]
+	return f
+}
+
+// ingest writes a frozen overlay as a delta, begins its upload and makes it
+// part of the database.
+func (s *Store) ingest(ctx context.Context, f *frozen) error {
+	begin := time.Now()
+	path := filepath.Join(s.deltaDir(), fmt.Sprintf("%d.sst", f.position))
+	file, err := incremental.WriteDelta(s.fs, path, f.entries())
+	if err != nil {
+		return err
+	}
+	d := &delta{
+		position: f.position, path: path + ".up", entries: file.Entries, bytes: file.Bytes,
+		object: manifest.Object{Size: file.Size, SHA256: file.SHA256},
+	}
+	if err := vfs.LinkOrCopy(s.fs, path, d.path); err != nil {
+		return fmt.Errorf("keep delta for its upload: %w", err)
+	}
+	s.mu.Lock()
+	if p := f.capture; p != nil && slices.Contains(s.pending, p) {
+		p.encoded = time.Now()
+		p.stats.Queue, p.stats.Encode = begin.Sub(p.captured), p.encoded.Sub(begin)
+	}
+	s.unsent = append(s.unsent, d)
+	s.mu.Unlock()
+	s.sendUnsent(ctx)
+
+	if err := s.db.Ingest(ctx, []string{path}); err != nil {
+		return fmt.Errorf("ingest delta: %w", err)
+	}
+	s.forget(f)
+	return nil
+}
+
+// entries yields the changes of a frozen overlay in order.
+func (f *frozen) entries() func(yield func(incremental.Entry) bool) {
+	return func(yield func(incremental.Entry) bool) {
+		for _, r := range f.frozenOrder() {
+			rec := f.arena.record(r)
+			value, live := recordValue(rec)
+			if !yield(incremental.Entry{Key: recordKey(rec), Value: value, Delete: !live}) {
+				return
+			}
+		}
+	}
+}
+
+// forget lets go of an overlay that the database holds by now: the oldest.
+func (s *Store) forget(f *frozen) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	list := slices.Clone((*s.frozen.Load())[1:])
+	s.frozen.Store(&list)
+	s.frozenBytes.Add(-f.memory)
+	s.room.Broadcast()
+}
