@@ -1,0 +1,119 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/ckpt-io/ckpt/engine/keygroup"
+	"github.com/ckpt-io/ckpt/incremental"
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/manifest/catalog"
+)
+
+// incompatible returns why the plan cannot go on from a checkpoint of a job
+// whose HEAD knows the given operators. from is nil if there is none.
+func (p *plan) incompatible(known []catalog.OperatorInfo, from *manifest.Manifest, allowDropped bool) []string {
+	var reasons []string
+	refuse := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
+	infos := make(map[string]catalog.OperatorInfo)
+	for _, k := range known {
+		infos[k.UID] = k
+	}
+	nodes := make(map[string]*node)
+	for _, n := range p.job.nodes {
+		nodes[n.uid] = n
+		k, ok := infos[n.uid]
+		if !ok || k.Hasher == "" || n.role != roleKeyed {
+			continue
+		}
+		if have := p.maxParallelism[n]; k.MaxParallelism != have {
+			refuse("operator %q: max parallelism is %d and cannot become %d", n.uid, k.MaxParallelism, have)
+		}
+		if have := p.hasher(n); k.Hasher != have {
+			refuse("operator %q: keys are hashed by %q and cannot be by %q", n.uid, k.Hasher, have)
+		}
+	}
+	if from == nil || allowDropped {
+		return reasons
+	}
+	for i := range from.Operators {
+		op := &from.Operators[i]
+		for _, what := range dropped(op, nodes[op.UID]) {
+			refuse("operator %q: checkpoint %d has its %s, and the graph no operator to take them", op.UID, from.ID, what)
+		}
+	}
+	return reasons
+}
+
+// dropped names what an operator's state holds that n, which may be nil, would
+// not take.
+func dropped(op *manifest.Operator, n *node) []string {
+	var splits, handles, keyed bool
+	for i := range op.Tasks {
+		t := &op.Tasks[i]
+		splits = splits || len(t.Splits) > 0
+		handles = handles || len(t.Handles) > 0
+		keyed = keyed || t.Keyed != nil && len(t.Keyed.Pieces)+len(t.Keyed.Deltas) > 0
+	}
+	var out []string
+	add := func(have bool, taker role, what string) {
+		if have && (n == nil || n.role != taker) {
+			out = append(out, what)
+		}
+	}
+	add(splits, roleSource, "source positions")
+	add(handles, roleSink, "prepared output")
+	add(keyed, roleKeyed, "keyed state")
+	return out
+}
+
+// assign deals the state of an operator out over the subtasks it has now. op
+// is nil if it has none. Splits and handles are dealt round robin, each to one
+// subtask; key groups go to their owners.
+func (p *plan) assign(n *node, op *manifest.Operator) []manifest.Task {
+	parallelism := p.parallelism[n]
+	tasks := make([]manifest.Task, parallelism)
+	for i := range tasks {
+		tasks[i].Index = i
+	}
+	if op == nil {
+		return tasks
+	}
+	splits, handles := 0, 0
+	var keyed []manifest.KeyedState
+	for i := range op.Tasks {
+		for _, s := range op.Tasks[i].Splits {
+			t := &tasks[splits%parallelism]
+			t.Splits = append(t.Splits, s)
+			splits++
+		}
+		for _, h := range op.Tasks[i].Handles {
+			t := &tasks[handles%parallelism]
+			t.Handles = append(t.Handles, h)
+			handles++
+		}
+		if k := op.Tasks[i].Keyed; k != nil {
+			keyed = append(keyed, *k)
+		}
+	}
+	if n.role != roleKeyed || len(keyed) == 0 {
+		return tasks
+	}
+	for i := range tasks {
+		state := incremental.Rescale(keyed, keygroup.Range(p.maxParallelism[n], parallelism, i))
+		tasks[i].Keyed = &state
+		if len(op.Tasks) == parallelism {
+			tasks[i].Reserved = op.Tasks[i].Reserved
+		}
+	}
+	return tasks
+}
+
+// dealSplits deals the splits of a source that starts out over its subtasks.
+func dealSplits(splits []manifest.Split, parallelism int) []manifest.Task {
+	tasks := make([]manifest.Task, parallelism)
+	for i, s := range splits {
+		t := &tasks[i%parallelism]
+		t.Splits = append(t.Splits, s)
+	}
+	return tasks
+}

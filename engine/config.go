@@ -1,0 +1,146 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/ckpt-io/ckpt/coordinator"
+	"github.com/ckpt-io/ckpt/engine/state"
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// The bounds of Config.OverlayBytes are those of package state; a Config past
+// them would fail at every restart.
+const (
+	minOverlayBytes = 64 << 10
+	maxOverlayBytes = 16 << 30
+)
+
+// Config says where and how a job runs.
+type Config struct {
+	// Store holds the jobs' checkpoints, each under its job's name.
+	Store objectstore.Store
+	// StateDir is a local directory for working state, which is disposable.
+	// Empty means a temporary directory that is removed at the end.
+	StateDir string
+	// Parallelism is the number of subtasks of an operator; 0 means 1.
+	Parallelism int
+	// Checkpoint says when checkpoints are taken and how many are kept.
+	Checkpoint coordinator.Config
+	// Restart decides what follows a failure; nil means Exponential with its
+	// defaults.
+	Restart RestartStrategy
+	// Logger is silent if nil.
+	Logger *slog.Logger
+	// Events tell what happens.
+	Events Events
+
+	// Stop, when closed, ends the job so that it can go on later: a last
+	// checkpoint is taken, its output is committed, and Run returns nil.
+	Stop <-chan struct{}
+	// StopTimeout is how long that may take before Run gives up with
+	// ErrStopTimeout; 0 means 30 s.
+	StopTimeout time.Duration
+	// CancelTimeout is how long user code may take to return when its run
+	// has failed, before Run gives up with a *StuckError; 0 means 1 minute.
+	CancelTimeout time.Duration
+
+	// Fresh begins with empty state even where checkpoints exist. They stay
+	// listed until retention drops them.
+	Fresh bool
+	// From is the checkpoint to go on from instead of the newest; 0 means the
+	// newest. It is refused when a newer one has committed output.
+	From manifest.ID
+	// AllowNonRestoredState drops the state of operators that the graph no
+	// longer has instead of refusing to start.
+	AllowNonRestoredState bool
+	// SkipProbe does without the test whether the store is safe to commit on
+	// (rule R4).
+	SkipProbe bool
+
+	// OverlayBytes bounds the written but not yet spilled state of one
+	// subtask, 64 KiB to 16 GiB; 0 means state.DefaultOverlayBytes.
+	OverlayBytes int64
+	// CacheBytes is the block cache of all keyed state of the process; 0
+	// means 64 MiB.
+	CacheBytes int64
+	// Materialize says when a new base of keyed state is made.
+	Materialize state.MaterializePolicy
+}
+
+// Events are notifications. The functions must not block, and may be called
+// from several goroutines; those that are nil are skipped.
+type Events struct {
+	// Started is called when a run has restored its state and begins to
+	// process records.
+	Started func(Started)
+	// Failed is called when a run has failed and its tasks have ended.
+	Failed func(Failed)
+	// Checkpoints are the coordinator's.
+	Checkpoints coordinator.Listener
+}
+
+// Started describes the start of a run.
+type Started struct {
+	Job         string
+	Epoch       manifest.Epoch
+	Restored    manifest.ID // 0: nothing
+	Parallelism int
+	// TakeOver is the time to become the owner, Restore from then until all
+	// state was local and prepared output was committed.
+	TakeOver, Restore time.Duration
+}
+
+// Failed describes the end of a run by a failure.
+type Failed struct {
+	Epoch manifest.Epoch // 0: it failed before it became the owner
+	Err   error
+	// Again says whether another run follows, and Delay after how long.
+	Again bool
+	Delay time.Duration
+}
+
+// withDefaults also returns how many checkpoints are kept.
+func (c Config) withDefaults() (Config, int, error) {
+	var errs []error
+	if c.Store == nil {
+		errs = append(errs, errors.New("no object store"))
+	}
+	if c.Parallelism < 0 {
+		errs = append(errs, fmt.Errorf("parallelism %d: want 1 or more", c.Parallelism))
+	}
+	if c.OverlayBytes != 0 && (c.OverlayBytes < minOverlayBytes || c.OverlayBytes > maxOverlayBytes) {
+		errs = append(errs, fmt.Errorf("overlay bytes %d: want %d to %d", c.OverlayBytes, minOverlayBytes, int64(maxOverlayBytes)))
+	}
+	if c.Fresh && c.From != 0 {
+		errs = append(errs, errors.New("fresh and from exclude each other"))
+	}
+	// Only checked here: filled in twice, a negative value would lose its
+	// meaning.
+	cp, err := c.Checkpoint.WithDefaults()
+	if err != nil {
+		errs = append(errs, err)
+	}
+	if c.Parallelism == 0 {
+		c.Parallelism = 1
+	}
+	if c.Restart == nil {
+		c.Restart = Exponential(ExponentialDelay{})
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.StopTimeout == 0 {
+		c.StopTimeout = 30 * time.Second
+	}
+	if c.CancelTimeout == 0 {
+		c.CancelTimeout = time.Minute
+	}
+	if c.CacheBytes == 0 {
+		c.CacheBytes = 64 << 20
+	}
+	return c, cp.Keep, errors.Join(errs...)
+}

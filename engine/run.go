@@ -1,0 +1,233 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/ckpt-io/ckpt/coordinator"
+	"github.com/ckpt-io/ckpt/engine/state"
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/manifest/catalog"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// openFiles bounds the table files that all keyed state of a process keeps
+// open.
+const openFiles = 1000
+
+// Run runs the job from its newest checkpoint, or from the beginning of its
+// input if it has none, until its input is exhausted or Config.Stop is closed
+// (nil), ctx ends (the cause of its end), another process takes the job over
+// (ErrFenced), or it fails and the restart strategy gives up.
+//
+// A job whose newest checkpoint is final has ended: Run commits what output
+// may be pending and returns nil. A graph that does not fit the job's state is
+// refused with an *IncompatibleError, one that is wrong by itself with a
+// *GraphError; both before anything is changed.
+func Run(ctx context.Context, job *Job, cfg Config) error {
+	r, err := newRunner(job, cfg)
+	if err != nil {
+		return fmt.Errorf("run job %q: %w", job.name, err)
+	}
+	defer r.close()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		limitStop(ctx, cancel, r.cfg)
+	}()
+	err = r.loop(ctx)
+	cancel(nil)
+	<-stopped
+	if err != nil {
+		return fmt.Errorf("run job %q: %w", job.name, err)
+	}
+	return nil
+}
+
+// limitStop ends the run if the job does not stop in time.
+func limitStop(ctx context.Context, cancel context.CancelCauseFunc, cfg Config) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-cfg.Stop:
+	}
+	timer := time.NewTimer(cfg.StopTimeout)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+		cancel(ErrStopTimeout)
+	}
+}
+
+// runner is one call of Run: a succession of executions.
+type runner struct {
+	job     *Job
+	cfg     Config
+	keep    int
+	store   objectstore.Store // the job's part
+	catalog *catalog.Catalog
+	caches  *state.Caches
+	dir     string
+	tempDir bool
+
+	epoch      manifest.Epoch // of the last execution
+	firstEpoch manifest.Epoch // of the first
+	probed     bool
+}
+
+func newRunner(job *Job, cfg Config) (*runner, error) {
+	cfg, keep, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("check config: %w", err)
+	}
+	// What is wrong with the graph by itself is found before any I/O.
+	if _, err := newPlan(job, cfg.Parallelism, nil); err != nil {
+		return nil, err
+	}
+	r := &runner{job: job, cfg: cfg, keep: keep, dir: cfg.StateDir}
+	if r.dir == "" {
+		if r.dir, err = os.MkdirTemp("", "ckpt-"); err != nil {
+			return nil, fmt.Errorf("make state directory: %w", err)
+		}
+		r.tempDir = true
+	}
+	r.store = objectstore.Prefix(cfg.Store, job.name)
+	r.catalog = catalog.New(r.store, job.name)
+	r.caches = state.NewCaches(cfg.CacheBytes, openFiles)
+	return r, nil
+}
+
+func (r *runner) close() {
+	r.caches.Close()
+	if !r.tempDir {
+		return
+	}
+	if err := os.RemoveAll(r.dir); err != nil {
+		r.cfg.Logger.Warn("remove state directory", "error", err)
+	}
+}
+
+// loop executes the job until it ends.
+func (r *runner) loop(ctx context.Context) error {
+	for {
+		x := &execution{runner: r}
+		err := r.attempt(ctx, x)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if x.epoch != 0 && errors.Is(err, manifest.ErrCorrupt) && r.replaced(ctx, x.epoch) {
+			err = fmt.Errorf("%w: %w", ErrFenced, err)
+		}
+		var ran time.Duration
+		if !x.running.IsZero() {
+			ran = time.Since(x.running)
+		}
+		failed := Failed{Epoch: x.epoch, Err: err}
+		if !permanent(err, x.epoch != 0) {
+			failed.Delay, failed.Again = r.cfg.Restart.Failed(ran)
+		}
+		if r.cfg.Events.Failed != nil {
+			r.cfg.Events.Failed(failed)
+		}
+		if !failed.Again {
+			return err
+		}
+		r.cfg.Logger.Warn("job failed, restarting", "job", r.job.name, "epoch", uint64(x.epoch), "delay", failed.Delay, "error", err)
+		if err := pause(ctx, failed.Delay); err != nil {
+			return err
+		}
+	}
+}
+
+// replaced reports whether another process took the job over since. It retires
+// checkpoints, and so an object may be missing that this one wanted to restore.
+func (r *runner) replaced(ctx context.Context, epoch manifest.Epoch) bool {
+	head, err := r.catalog.Head(ctx)
+	return err == nil && head.Epoch != epoch
+}
+
+// attempt takes the job over and executes it once.
+func (r *runner) attempt(ctx context.Context, x *execution) error {
+	began := time.Now()
+	if !r.probed && !r.cfg.SkipProbe {
+		if _, err := objectstore.Probe(ctx, r.store, manifest.ProbePrefix); err != nil {
+			return fmt.Errorf("probe store: %w", err)
+		}
+		r.probed = true
+	}
+	own, err := r.takeOver(ctx)
+	if err != nil {
+		return err
+	}
+	x.ownership, x.epoch = own, own.owner.Epoch()
+	r.epoch = x.epoch
+	if r.firstEpoch == 0 {
+		r.firstEpoch = x.epoch
+	}
+	x.dir = filepath.Join(r.dir, r.job.name+"-"+own.owner.Head().UUID, x.epoch.String())
+	sweepStateDirs(x.dir)
+	x.took = time.Since(began)
+	if own.from != nil && own.from.Kind == manifest.Final {
+		return x.finish(ctx)
+	}
+	return x.run(ctx)
+}
+
+// sweepStateDirs removes what crashed runs before this one left behind. What
+// cannot be removed only takes space.
+func sweepStateDirs(ours string) {
+	entries, _ := os.ReadDir(filepath.Dir(ours))
+	for _, e := range entries {
+		if _, err := manifest.ParseEpoch(e.Name()); err == nil && e.Name() < filepath.Base(ours) {
+			os.RemoveAll(filepath.Join(filepath.Dir(ours), e.Name()))
+		}
+	}
+}
+
+// permanent reports whether a restart after err would fail in the same way.
+// owned says whether the job had been taken over.
+func permanent(err error, owned bool) bool {
+	var (
+		graph        *GraphError
+		incompatible *IncompatibleError
+		stuck        *StuckError
+	)
+	if errors.As(err, &graph) || errors.As(err, &incompatible) || errors.As(err, &stuck) {
+		return true
+	}
+	final := []error{
+		ErrFenced, coordinator.ErrFenced, ErrOutputBeyond, catalog.ErrHeadLost,
+		manifest.ErrCorrupt, manifest.ErrNewerFormat, manifest.ErrOverflow,
+		objectstore.ErrConditionsIgnored, objectstore.ErrNoBucket,
+	}
+	if !owned {
+		final = append(final, catalog.ErrNotFound, objectstore.ErrPermission)
+	}
+	for _, f := range final {
+		if errors.Is(err, f) {
+			return true
+		}
+	}
+	return false
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
