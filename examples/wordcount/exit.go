@@ -1,0 +1,99 @@
+package main
+
+import (
+	"errors"
+	"io/fs"
+	"syscall"
+
+	"github.com/ckpt-io/ckpt/engine"
+	"github.com/ckpt-io/ckpt/engine/connector/file"
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/manifest/catalog"
+	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/storeurl"
+)
+
+// Exit codes, the same as those of ckpt. Scripts rely on them.
+const (
+	exitOK       = 0
+	exitFailure  = 1
+	exitUsage    = 2
+	exitCorrupt  = 3
+	exitNotFound = 4
+	exitFenced   = 5
+	exitStore    = 6
+	exitDiskFull = 7
+)
+
+// usageError is a command line that cannot be executed.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+// exitCode is the class of an error. A damaged object may be a missing one, so
+// that the order counts.
+func exitCode(err error) int {
+	switch {
+	case err == nil:
+		return exitOK
+	case is[usageError](err), is[*engine.IncompatibleError](err), errors.Is(err, storeurl.ErrBadURL):
+		return exitUsage
+	case errors.Is(err, engine.ErrFenced):
+		return exitFenced
+	case errors.Is(err, objectstore.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+		return exitDiskFull
+	case errors.Is(err, manifest.ErrNewerFormat):
+		return exitFailure
+	case errors.Is(err, manifest.ErrCorrupt):
+		return exitCorrupt
+	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, objectstore.ErrNoBucket), errors.Is(err, fs.ErrNotExist):
+		return exitNotFound
+	case refused(err):
+		return exitStore
+	}
+	return exitFailure
+}
+
+func is[E error](err error) bool {
+	_, ok := errors.AsType[E](err)
+	return ok
+}
+
+func refused(err error) bool {
+	for _, target := range []error{
+		objectstore.ErrUnavailable, objectstore.ErrPermission, objectstore.ErrRefused, objectstore.ErrConditionsIgnored,
+		objectstore.ErrUnknownOutcome, objectstore.ErrPrecondition, catalog.ErrUnresolved,
+	} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// hint says what to do next about an error, or nothing.
+func hint(err error) string {
+	switch {
+	case is[*engine.IncompatibleError](err):
+		return "start it as it was started before, or use another --job"
+	case is[usageError](err):
+		return "see wordcount --help"
+	case errors.Is(err, engine.ErrFenced):
+		return "a newer process runs the job; nothing is to be done here"
+	case errors.Is(err, objectstore.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
+		return "free some space and start it again: it goes on from its newest checkpoint"
+	case errors.Is(err, manifest.ErrNewerFormat):
+		return "nothing was changed; use a newer version"
+	case errors.Is(err, manifest.ErrCorrupt):
+		return "ckpt verify all names every damaged object and the checkpoints it touches"
+	case errors.Is(err, objectstore.ErrConditionsIgnored):
+		return "two processes could both commit on this store; if only one ever runs, say unsafe-single-writer=true in the store URL"
+	case errors.Is(err, file.ErrChanged):
+		return "put the input back as it was when the job began, or begin anew with --fresh and an empty --output"
+	case errors.Is(err, objectstore.ErrNoBucket):
+		return "check --store: the bucket must exist"
+	case errors.Is(err, objectstore.ErrUnavailable):
+		return "check the endpoint in --store and the network, then start it again"
+	}
+	return ""
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/ckpt-io/ckpt/coordinator"
+	"github.com/ckpt-io/ckpt/engine"
+	"github.com/ckpt-io/ckpt/examples/wordcount/job"
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/manifest/catalog"
+	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/storeurl"
+)
+
+// run executes the command line args (without the program's name) until the
+// input ends or ctx does, which ends the job after a last checkpoint. It
+// returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	c, err := parseFlags(args, stdout)
+	if errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	}
+	if err == nil {
+		err = execute(ctx, c, slog.New(slog.NewTextHandler(stderr, nil)))
+	}
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(stderr, "wordcount: %v\n", err)
+	if h := hint(err); h != "" {
+		fmt.Fprintf(stderr, "hint: %s\n", h)
+	}
+	return exitCode(err)
+}
+
+func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
+	var m job.Meter
+	graph, err := newJob(c, &m)
+	if err != nil {
+		return err
+	}
+	store, url, err := storeurl.Open(ctx, c.store, true)
+	if err != nil {
+		return err
+	}
+	if closer, ok := store.(io.Closer); ok {
+		defer func() { err = errors.Join(err, closer.Close()) }()
+	}
+	if err := checkStart(ctx, c, store); err != nil {
+		return unlessStopped(ctx, err)
+	}
+	local, err := openScratch(ctx, c.stateDir)
+	if err != nil {
+		return unlessStopped(ctx, err)
+	}
+	defer func() { err = errors.Join(err, local.Close()) }()
+
+	done := make(chan struct{})
+	var progress sync.WaitGroup
+	progress.Go(func() { report(&m, done, logger) })
+	defer progress.Wait()
+	defer close(done)
+
+	defer context.AfterFunc(ctx, func() {
+		logger.Info("stopping after a last checkpoint; a second signal ends it at once")
+	})()
+
+	// The end of ctx asks the job to stop; it is not to be torn down.
+	return engine.Run(context.WithoutCancel(ctx), graph, engine.Config{
+		Store:       store,
+		StateDir:    local.dir,
+		Parallelism: c.parallelism,
+		Checkpoint:  coordinator.Config{Interval: c.interval},
+		Restart:     restart(c),
+		Logger:      logger,
+		Events:      events(logger),
+		Stop:        ctx.Done(),
+		StopTimeout: 30 * time.Second,
+		Fresh:       c.fresh,
+		SkipProbe:   url.UnsafeSingleWriter,
+	})
+}
+
+// restart bears with trouble for half a minute, as long as trouble is new. A
+// peer that a tcp input cannot connect to is given up sooner.
+func restart(c config) engine.RestartStrategy {
+	if c.address != "" {
+		return engine.FixedDelay(3, time.Second)
+	}
+	return engine.Exponential(engine.ExponentialDelay{Attempts: 6})
+}
+
+// unlessStopped makes nothing of an error that comes from a request to stop:
+// the job had not begun.
+func unlessStopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// checkStart refuses what would only fail later, when the job has been taken
+// over: output that is not this job's, and input that is not there.
+func checkStart(ctx context.Context, c config, store objectstore.Store) error {
+	head, err := catalog.New(objectstore.Prefix(store, c.job), c.job).Head(ctx)
+	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
+		return err
+	}
+	newest, ok := head.Newest()
+	if !ok || c.fresh {
+		if err := checkOutputEmpty(c.output); err != nil {
+			return err
+		}
+	}
+	if ok && !c.fresh && newest.Kind == manifest.Final || c.address != "" {
+		return nil // nothing to read any more, or nothing to look at
+	}
+	if _, err := os.Stat(c.input); err != nil {
+		return fmt.Errorf("read input: %w", err)
+	}
+	return nil
+}
+
+// checkOutputEmpty accepts uncommitted output of former lives, which the sink
+// removes.
+func checkOutputEmpty(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read output directory: %w", err)
+	}
+	for _, e := range entries {
+		if e.Name() != ".pending" {
+			return usageError{fmt.Errorf("--output %s holds %s: a job that begins anew needs an empty directory", dir, e.Name())}
+		}
+	}
+	return nil
+}
