@@ -61,10 +61,7 @@ func (b *builder) fill(ctx context.Context, db *database, s manifest.KeyedState,
 	if err := b.ingest(ctx, db, s.Deltas); err != nil {
 		return err
 	}
-	if err := db.checkRange(s.KeyGroups); err != nil {
-		return err
-	}
-	return db.failure()
+	return db.checkRange(s.KeyGroups)
 }
 
 func pieceBytes(p manifest.Piece) (n int64) {
@@ -149,7 +146,7 @@ func (b *builder) merge(ctx context.Context, db *database, p manifest.Piece, i i
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, from.failure(), from.Close(), b.fs.RemoveAll(dir)) }()
+	defer func() { err = errors.Join(err, from.Close(), b.fs.RemoveAll(dir)) }()
 	if err := b.ingest(ctx, from, p.Deltas); err != nil {
 		return err
 	}

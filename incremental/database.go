@@ -59,6 +59,9 @@ func openDatabase(fs *RecordFS, dir string, exists bool) (*database, error) {
 
 func (db *database) failure() error { return db.failed.get() }
 
+// Close closes the database and says whether it was sound to the end.
+func (db *database) Close() error { return errors.Join(db.DB.Close(), db.failure()) }
+
 // cut removes everything outside a range of key groups. It is not to be
 // interrupted, for the reason given at watchedFS.
 func (db *database) cut(ctx context.Context, r manifest.KeyGroupRange) error {

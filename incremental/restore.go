@@ -47,10 +47,9 @@ type RestoreStats struct {
 // Pebble sees the file. The database is built beside Dir and renamed when it is
 // complete: after an error there is none (or a whole one, on a disk that fails
 // to remove it again), and what was left by a process that died is removed by
-// the next Restore of the same Dir. A Dir that holds
-// anything is ErrDirNotEmpty. An object that is missing or damaged is a
-// *manifest.CorruptError, a base made by a newer Pebble a
-// *manifest.NewerFormatError.
+// the next Restore of the same Dir. A Dir that holds anything is ErrDirNotEmpty.
+// An object that is missing or damaged is a *manifest.CorruptError, a base made
+// by a newer Pebble a *manifest.NewerFormatError.
 func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 	var stats RestoreStats
 	fs, disposable := opts.FS.(*RecordFS)

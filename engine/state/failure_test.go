@@ -62,13 +62,15 @@ func TestF42_RefusedUploadFailsTheCheckpointOnly(t *testing.T) {
 // the one that made it.
 func TestFailedUploadFailsLaterCapturesToo(t *testing.T) {
 	j, faulty := newFaultyJob(t)
-	release := make(chan struct{})
+	begun, release := make(chan struct{}), make(chan struct{})
 	faulty.Add(storetest.Rule{Op: storetest.Put, Nth: 1, Do: storetest.At(storetest.Before, func(context.Context, storetest.Call) error {
+		close(begun)
 		<-release
 		return objectstore.ErrUnavailable
 	})})
 	j.put([]byte("\x00\x01\x01ak"), []byte("v"))
 	first := j.trigger(manifest.Periodic)
+	<-begun // or the second delta's upload could be the one that fails
 	j.put([]byte("\x00\x01\x01al"), []byte("w"))
 	second := j.trigger(manifest.Periodic)
 	close(release)
