@@ -18,7 +18,7 @@ import (
 
 // passes is how often the text is read: some seconds of work, so that several
 // checkpoints of a second fall into it.
-const passes = 300
+const passes = 600
 
 // BenchmarkWordcount measures what checkpoints every second cost the wordcount
 // in throughput. Each iteration runs the whole job twice, with and without, in
