@@ -55,7 +55,7 @@ func Probe(ctx context.Context, s Store, prefix string) (Capabilities, error) {
 	if err == nil {
 		err = p.cleanUp(ctx)
 	} else if cleanErr := p.cleanUp(ctx); cleanErr != nil && !errors.Is(err, ErrConditionsIgnored) {
-		err = errors.Join(err, cleanErr)
+		err = fmt.Errorf("%w; clean up: %w", err, cleanErr)
 	}
 	if err != nil {
 		return Capabilities{}, fmt.Errorf("probe store: %w", err)

@@ -74,7 +74,10 @@ func (d *director) life(ctx context.Context) (done bool, err error) {
 	case ctx.Err() != nil:
 		return false, ctx.Err()
 	}
-	return false, withHint(fmt.Errorf("run worker: %w", err), "it said: %s", strings.TrimSpace(talk.String()))
+	for line := range strings.Lines(talk.String()) {
+		d.app.note("worker %d: %s", cmd.Process.Pid, strings.TrimSpace(line))
+	}
+	return false, workerError{fmt.Errorf("run worker: %w", err), max(cmd.ProcessState.ExitCode(), exitFailure)}
 }
 
 // killPlan says when a worker dies: so many checkpoints after its start, right

@@ -11,6 +11,7 @@ import (
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
+	"github.com/ckpt-io/ckpt/retention"
 )
 
 // Exit codes. Scripts rely on them.
@@ -31,6 +32,15 @@ type usageError struct{ error }
 func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// workerError is the failure of a worker process of the demo, which has told
+// why. Its class is the worker's.
+type workerError struct {
+	error
+	code int
+}
+
+func (e workerError) Unwrap() error { return e.error }
 
 // localError is a failure on this machine's files. Its class is never that of
 // the store, though both may be fs.ErrPermission.
@@ -53,6 +63,9 @@ func withHint(err error, format string, args ...any) error {
 // exitCode is the class of an error. A damaged object may be a missing one,
 // and a full disk may be the store's or ours, so the order counts.
 func exitCode(err error) int {
+	if worker, ok := errors.AsType[workerError](err); ok {
+		return worker.code
+	}
 	switch {
 	case err == nil:
 		return exitOK
@@ -118,8 +131,14 @@ func hintOf(err error) string {
 		return "free some space and run the command again; nothing half-written was left"
 	case errors.Is(err, objectstore.ErrNoBucket):
 		return "check --store: the bucket or directory must exist; a job makes it, ckpt does not"
+	case corruptKey(err) == manifest.HeadKey:
+		return "HEAD lists the checkpoints, so all of them are touched: put its last version back, from a backup or the bucket's versioning"
 	case errors.Is(err, manifest.ErrCorrupt):
 		return "ckpt verify all names every damaged object and the checkpoints it touches"
+	case errors.Is(err, retention.ErrBadPlan):
+		return "ckpt gc --plan FILE writes a plan"
+	case isA[localError](err) && errors.Is(err, fs.ErrPermission):
+		return "this user may not read or write there: name another place, or change its rights"
 	case errors.Is(err, objectstore.ErrConditionsIgnored):
 		return "two processes could both commit on this store; if only one ever runs, say unsafe-single-writer=true in the store URL"
 	case errors.Is(err, objectstore.ErrPermission):

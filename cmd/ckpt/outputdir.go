@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/ckpt-io/ckpt/incremental"
 )
@@ -33,6 +34,8 @@ func newOutputDir(dir string) (*outputDir, error) {
 	case err == nil && len(entries) > 0:
 		return nil, withHint(localError{fmt.Errorf("%q: %w", dir, incremental.ErrDirNotEmpty)},
 			"name another directory, or empty this one first")
+	case errors.Is(err, syscall.ENOTDIR):
+		return nil, withHint(localError{fmt.Errorf("%q is not a directory", dir)}, "name one that is, or that is not there yet")
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
 		return nil, localError{err}
 	}

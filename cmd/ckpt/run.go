@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -34,9 +35,9 @@ type outWriter struct {
 func (w *outWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
 	if err != nil && w.err == nil {
-		w.err = localError{fmt.Errorf("write output: %w", err)}
+		w.err = withHint(localError{fmt.Errorf("write output: %w", err)}, "what was printed is not all of it; run the command again")
 	}
-	return n, err
+	return n, w.err
 }
 
 // run executes the command line args (without the program's name) and returns
@@ -88,6 +89,10 @@ func (a *app) rootCommand() *cobra.Command {
 		Long:          rootHelp,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          noCommand,
+		// How many letters off a command may be to be suggested.
+		SuggestionsMinimumDistance: 2,
+		RunE:                       func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.storeURL, "store", os.Getenv("CKPT_STORE"), "store `URL` (environment: CKPT_STORE)")
@@ -104,6 +109,18 @@ func (a *app) rootCommand() *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// noCommand refuses the arguments of a command that there is not.
+func noCommand(root *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	err := fmt.Errorf("unknown command %q", args[0])
+	if like := root.SuggestionsFor(args[0]); len(like) > 0 {
+		return withHint(err, "did you mean %s? ckpt --help names them all", strings.Join(like, " or "))
+	}
+	return err
 }
 
 // commands are all there are, in the order of the help.

@@ -35,6 +35,7 @@ func TestExitCode(t *testing.T) {
 		{fmt.Errorf("a: %w", &manifest.NewerFormatError{Have: 1, Want: 2}), 1},
 		{localError{fs.ErrPermission}, 1},
 		{localError{fs.ErrNotExist}, 1},
+		{workerError{errors.New("exit status 7"), 7}, 7},
 		{retention.ErrBadPlan, 1},
 		{usagef("x"), 2},
 		{fmt.Errorf("a: %w", storeurl.ErrBadURL), 2},
@@ -60,6 +61,18 @@ func TestExitCode(t *testing.T) {
 	}
 }
 
+// TestHintOfPermission: the rights of a user and those of credentials are not
+// mended in the same way.
+func TestHintOfPermission(t *testing.T) {
+	err := &fs.PathError{Op: "mkdir", Path: "/out", Err: fs.ErrPermission}
+	if hint := hintOf(localError{err}); !strings.HasPrefix(hint, "this user") {
+		t.Errorf("local: %q", hint)
+	}
+	if hint := hintOf(err); !strings.HasPrefix(hint, "the credentials") {
+		t.Errorf("of the store: %q", hint)
+	}
+}
+
 // runWith runs a command line and returns what it wrote.
 func runWith(t *testing.T, args ...string) (code int, stdout, stderr string) {
 	t.Helper()
@@ -78,6 +91,9 @@ func TestOutputLost(t *testing.T) {
 		var errs bytes.Buffer
 		if code := run(t.Context(), args, strings.NewReader(""), fullDisk{}, &errs); code != exitDiskFull {
 			t.Errorf("%v on a full disk: exit code %d, want %d; %s", args, code, exitDiskFull, &errs)
+		}
+		if !strings.Contains(errs.String(), "hint: what was printed is not all of it") {
+			t.Errorf("%v on a full disk: %s", args, &errs)
 		}
 	}
 }
@@ -192,7 +208,7 @@ func TestF40_MissingBucket(t *testing.T) {
 	for _, cmd := range []string{"list", "probe", "gc", "verify"} {
 		start := time.Now()
 		code, _, stderr := runWith(t, cmd, "--store", url, "--job", "x")
-		if code != exitNotFound || !strings.Contains(stderr, "elsewhere") {
+		if code != exitNotFound || !strings.Contains(stderr, "elsewhere") || strings.Contains(stderr, `\n`) {
 			t.Errorf("%s: exit code %d, %s", cmd, code, stderr)
 		}
 		if d := time.Since(start); d > 5*time.Second {

@@ -95,8 +95,13 @@ func entryIDs(entries []catalog.Entry) []manifest.ID {
 // maxJobsNamed bounds the names in a hint.
 const maxJobsNamed = 10
 
-// noJob adds to err, which says that there is no such job, the jobs that the store does hold.
+// noJob adds to err, which says that there is no such job, what the store does
+// hold: objects of a job whose HEAD is gone, or other jobs.
 func (s *session) noJob(ctx context.Context, err error) error {
+	if key, lerr := firstAfter(ctx, s.store, manifest.DataPrefix, ""); lerr == nil && key != "" {
+		return withHint(err, "the job's objects are there (%s) but HEAD, which lists its checkpoints, is gone: put its last version back, from a backup or the bucket's versioning",
+			s.app.storeKey(key))
+	}
 	jobs, lerr := jobNames(ctx, s.root, maxJobsNamed)
 	switch {
 	case lerr != nil:
@@ -113,7 +118,7 @@ func jobNames(ctx context.Context, root objectstore.Store, limit int) ([]string,
 	var jobs []string
 	after := ""
 	for len(jobs) < limit {
-		key, err := firstAfter(ctx, root, after)
+		key, err := firstAfter(ctx, root, "", after)
 		if err != nil || key == "" {
 			return jobs, err
 		}
@@ -127,8 +132,8 @@ func jobNames(ctx context.Context, root objectstore.Store, limit int) ([]string,
 	return jobs, nil
 }
 
-func firstAfter(ctx context.Context, root objectstore.Store, after string) (string, error) {
-	for info, err := range root.List(ctx, "", after) {
+func firstAfter(ctx context.Context, store objectstore.Store, prefix, after string) (string, error) {
+	for info, err := range store.List(ctx, prefix, after) {
 		return info.Key, err
 	}
 	return "", nil

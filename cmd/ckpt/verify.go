@@ -102,7 +102,7 @@ func (s *session) verify(ctx context.Context, ref string, quick bool) error {
 	if err := s.app.printVerify(doc); err != nil {
 		return err
 	}
-	return damageError(doc)
+	return damageError(doc, ref == "all")
 }
 
 // entries are the checkpoints that ref names: one, or all of them.
@@ -307,8 +307,9 @@ func (a *app) printVerify(doc verifyDoc) error {
 	return nil
 }
 
-// damageError sums up what verify found; nil if nothing is damaged.
-func damageError(doc verifyDoc) error {
+// damageError sums up what verify found; nil if nothing is damaged. all says
+// that every checkpoint was looked at.
+func damageError(doc verifyDoc, all bool) error {
 	if len(doc.Damaged) == 0 {
 		return nil
 	}
@@ -323,8 +324,11 @@ func damageError(doc verifyDoc) error {
 	first := doc.Damaged[0]
 	err := fmt.Errorf("%w: %s missing or damaged, %q among them (%s); checkpoints touched: %s",
 		manifest.ErrCorrupt, count(len(doc.Damaged), "object"), first.Key, first.Problem, idsText(touched))
-	if len(whole) == 0 {
-		return err
+	switch {
+	case len(whole) > 0:
+		return withHint(err, "not touched: %s", idsText(whole))
+	case all:
+		return withHint(err, "no checkpoint is whole: put the objects back, from a backup or the bucket's versioning")
 	}
-	return withHint(err, "not touched: %s", idsText(whole))
+	return err
 }

@@ -28,12 +28,13 @@ type config struct {
 	interval       time.Duration
 	loop           int
 	rate           float64
+	from           string
 	fresh          bool
 }
 
 const usageHead = `wordcount counts words exactly once.
 
-  wordcount --input PATH|tcp://HOST:PORT --output DIR --store URL --job NAME --state-dir DIR
+  wordcount --input PATH|tcp://HOST:PORT --output DIR --store URL --job NAME --state-dir DIR [flags]
 
 Started again with the same store and job it goes on from the newest checkpoint.
 Exit: 0 done, 1 other failure, 2 usage, 3 corrupt, 4 not found, 5 fenced,
@@ -58,6 +59,7 @@ func parseFlags(args []string, stdout io.Writer) (config, error) {
 	fs.DurationVar(&c.interval, "interval", time.Second, "`time` between checkpoints")
 	fs.IntVar(&c.loop, "loop", 1, "how often the input is read")
 	fs.Float64Var(&c.rate, "rate", 0, "input `lines` a second for the whole job; 0 is no limit")
+	fs.StringVar(&c.from, "from", "", "`REF` of the checkpoint to go on from, its id or latest; refused where later output was committed")
 	fs.BoolVar(&c.fresh, "fresh", false, "begin anew where checkpoints exist; the output directory must be empty")
 	err := fs.Parse(args)
 	switch {
@@ -97,6 +99,7 @@ func (c *config) check(rest []string) error {
 	refuse(c.parallelism < 1, "--parallelism %d: want 1 or more", c.parallelism)
 	refuse(c.parallelism > c.maxParallelism, "--parallelism %d: want at most --max-parallelism, %d", c.parallelism, c.maxParallelism)
 	refuse(c.interval <= 0, "--interval %v: want more than 0", c.interval)
+	refuse(c.fresh && c.from != "", "--fresh begins anew, --from %s does not: choose one", c.from)
 	refuse(c.loop < 1, "--loop %d: want 1 or more", c.loop)
 	refuse(!(c.rate >= 0) || math.IsInf(c.rate, 0), "--rate %v: want 0 or more", c.rate)
 	errs = append(errs, c.checkInput())

@@ -65,6 +65,7 @@ func TestFlagsRefused(t *testing.T) {
 		{good("--input", "http://x/y"), "http://x/y"},
 		{good("--input", "tcp://x:1", "--loop", "2"), "--loop 2"},
 		{good("--output", "./in"), "is the input"},
+		{good("--fresh", "--from", "3"), "--from 3"},
 		{good("extra"), `"extra"`},
 		{good("--unknown"), "unknown"},
 	}
@@ -92,7 +93,7 @@ func TestHelp(t *testing.T) {
 	if _, err := parseFlags([]string{"--help"}, &stdout); !errors.Is(err, flag.ErrHelp) {
 		t.Fatalf("error %v", err)
 	}
-	for _, name := range []string{"input", "output", "store", "job", "state-dir", "parallelism", "max-parallelism", "interval", "loop", "rate", "fresh"} {
+	for _, name := range []string{"input", "output", "store", "job", "state-dir", "parallelism", "max-parallelism", "interval", "loop", "rate", "from", "fresh"} {
 		if !strings.Contains(stdout.String(), "-"+name+" ") && !strings.Contains(stdout.String(), "-"+name+"\n") {
 			t.Errorf("help does not tell of --%s:\n%s", name, stdout.String())
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/ckpt-io/ckpt/coordinator"
 	"github.com/ckpt-io/ckpt/engine"
+	"github.com/ckpt-io/ckpt/engine/connector/file"
 	"github.com/ckpt-io/ckpt/examples/wordcount/job"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
@@ -58,9 +59,13 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	if err := checkStart(ctx, c, store); err != nil {
 		return unlessStopped(ctx, err)
 	}
-	local, err := openScratch(ctx, c.stateDir)
+	from, err := resolveFrom(ctx, c, store)
 	if err != nil {
 		return unlessStopped(ctx, err)
+	}
+	local, err := openScratch(ctx, c.stateDir)
+	if err != nil {
+		return unlessStopped(ctx, localError{err})
 	}
 	defer func() { err = errors.Join(err, local.Close()) }()
 
@@ -86,6 +91,7 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 		Stop:        ctx.Done(),
 		StopTimeout: 30 * time.Second,
 		Fresh:       c.fresh,
+		From:        from,
 		SkipProbe:   url.UnsafeSingleWriter,
 	})
 }
@@ -111,23 +117,55 @@ func unlessStopped(ctx context.Context, err error) error {
 // checkStart refuses what would only fail later, when the job has been taken
 // over: output that is not this job's, and input that is not there.
 func checkStart(ctx context.Context, c config, store objectstore.Store) error {
+	// Before HEAD is read: another process may be committing the job's first
+	// checkpoint, and its output appears after HEAD lists it.
+	notEmpty := checkOutputEmpty(c.output)
 	head, err := catalog.New(objectstore.Prefix(store, c.job), c.job).Head(ctx)
 	if err != nil && !errors.Is(err, catalog.ErrNotFound) {
 		return err
 	}
 	newest, ok := head.Newest()
-	if !ok || c.fresh {
-		if err := checkOutputEmpty(c.output); err != nil {
-			return err
-		}
+	if notEmpty != nil && (!ok || c.fresh) {
+		return notEmpty
 	}
 	if ok && !c.fresh && newest.Kind == manifest.Final || c.address != "" {
 		return nil // nothing to read any more, or nothing to look at
 	}
-	if _, err := os.Stat(c.input); err != nil {
-		return fmt.Errorf("read input: %w", err)
+	return checkInput(ctx, c.input, !ok || c.fresh)
+}
+
+// checkInput reads where the input of a job that begins anew would be cut, and
+// else only looks whether it is there.
+func checkInput(ctx context.Context, path string, anew bool) error {
+	if !anew {
+		if _, err := os.Stat(path); err != nil {
+			return localError{fmt.Errorf("read input: %w", err)}
+		}
+		return nil
+	}
+	source, err := file.New(path, file.Options{})
+	if err != nil {
+		return usageError{err}
+	}
+	if _, err := source.Splits(ctx); err != nil {
+		return localError{err}
 	}
 	return nil
+}
+
+// resolveFrom finds the checkpoint that --from names; 0 is the newest.
+func resolveFrom(ctx context.Context, c config, store objectstore.Store) (manifest.ID, error) {
+	if c.from == "" {
+		return 0, nil
+	}
+	_, entry, err := catalog.New(objectstore.Prefix(store, c.job), c.job).Resolve(ctx, c.from)
+	if err != nil {
+		return 0, fmt.Errorf("--from %q: %w", c.from, err)
+	}
+	if c.from == "latest" {
+		return 0, nil // also if a newer one is committed until the job is taken over
+	}
+	return entry.ID, nil
 }
 
 // checkOutputEmpty accepts uncommitted output of former lives, which the sink
@@ -138,7 +176,7 @@ func checkOutputEmpty(dir string) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read output directory: %w", err)
+		return localError{fmt.Errorf("read output directory: %w", err)}
 	}
 	for _, e := range entries {
 		if e.Name() != ".pending" {

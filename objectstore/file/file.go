@@ -39,7 +39,8 @@ type Store struct {
 }
 
 // Open opens the store in a directory. A directory that does not exist is
-// [objectstore.ErrNoBucket] unless opts.Create is set. Opening an existing
+// [objectstore.ErrNoBucket] unless opts.Create is set, and so is something else
+// of that name. Opening an existing
 // store writes nothing.
 func Open(dir string, opts Options) (*Store, error) {
 	dir, err := filepath.Abs(dir)
@@ -55,10 +56,17 @@ func Open(dir string, opts Options) (*Store, error) {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, fmt.Errorf("open file store: %w: directory %q does not exist", objectstore.ErrNoBucket, dir)
+	case err != nil && isFile(dir):
+		return nil, fmt.Errorf("open file store: %w: %q is not a directory", objectstore.ErrNoBucket, dir)
 	case err != nil:
 		return nil, fmt.Errorf("open file store: %w", classify(err))
 	}
 	return &Store{dir: dir, root: root, lock: newLock(), known: make(map[string]bool)}, nil
+}
+
+func isFile(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && !info.IsDir()
 }
 
 // Close releases the directory. No call may be under way.

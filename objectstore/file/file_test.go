@@ -85,8 +85,8 @@ func TestOpenMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, create := range []bool{false, true} {
-		if _, err := file.Open(filepath.Join(parent, "file"), file.Options{Create: create}); err == nil {
-			t.Errorf("Open of a file as a store, create %v: no error", create)
+		if _, err := file.Open(filepath.Join(parent, "file"), file.Options{Create: create}); !errors.Is(err, objectstore.ErrNoBucket) {
+			t.Errorf("Open of a file as a store, create %v: %v", create, err)
 		}
 	}
 }

@@ -49,6 +49,8 @@ func New(address string, opts Options) (*Source, error) {
 		err = errors.New("want host:port")
 	case opts.DialTimeout < 0 || opts.MaxLineBytes < 0 || opts.BatchLines < 0:
 		err = errors.New("an option is below zero")
+	default:
+		_, err = net.LookupPort("tcp", port)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("make socket source of %q: %w", address, err)

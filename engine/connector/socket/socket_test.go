@@ -209,7 +209,7 @@ func TestMaxLineBytes(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	for _, address := range []string{"", "host", "host:", ":80", "a:b:c"} {
+	for _, address := range []string{"", "host", "host:", ":80", "a:b:c", "host:80/path", "host:99999"} {
 		if _, err := New(address, Options{}); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("%q", address)) {
 			t.Errorf("address %q: error %v", address, err)
 		}

@@ -11,6 +11,12 @@ import (
 	"github.com/ckpt-io/ckpt/engine/state"
 )
 
+// Uids of the operators at the edges.
+const (
+	Lines  = "lines"
+	Output = "output"
+)
+
 // Count says that a word has occurred N times.
 type Count struct {
 	Word string
@@ -27,7 +33,7 @@ func AppendLine(dst []byte, c Count) []byte {
 // occurrence of a word, its new total.
 func New(name string, source engine.Source[string], sink engine.Sink[Count], opts ...engine.JobOption) *engine.Job {
 	job := engine.NewJob(name, opts...)
-	lines := engine.From(job, "lines", source)
+	lines := engine.From(job, Lines, source)
 	words := engine.FlatMap(lines, "words", func(line string, emit func(string)) error {
 		for word := range strings.FieldsSeq(line) {
 			emit(word)
@@ -36,7 +42,7 @@ func New(name string, source engine.Source[string], sink engine.Sink[Count], opt
 	})
 	byWord := engine.KeyBy(words, state.String, func(word string) string { return word })
 	counts := engine.Process(byWord, "count", func() engine.KeyedFunc[string, string, Count] { return new(counter) })
-	engine.To(counts, "output", sink)
+	engine.To(counts, Output, sink)
 	return job
 }
 
