@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ckpt-io/ckpt/examples/text"
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/internal/wordcheck"
 )
 
@@ -76,7 +77,7 @@ func (a *app) demoCommand() *cobra.Command {
 		Args:    noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if f.kills < 0 || f.parallelism < 1 || f.interval <= 0 || f.rate <= 0 {
-				return usagef("demo: want --kills 0 or more, --parallelism 1 or more, --interval and --rate above 0")
+				return exit.Usagef("demo: want --kills 0 or more, --parallelism 1 or more, --interval and --rate above 0")
 			}
 			return a.demo(cmd.Context(), f)
 		},
@@ -96,12 +97,12 @@ func (a *app) demo(ctx context.Context, f demoFlags) error {
 	began := time.Now()
 	dir, remove, err := demoDir(f.dir)
 	if err != nil {
-		return localError{err}
+		return exit.Local(err)
 	}
 	defer remove()
 	place := demoPlace{dir}
 	if err := place.writeInput(text.Opticks); err != nil {
-		return localError{err}
+		return exit.Local(err)
 	}
 	d := &director{app: a, flags: f, place: place, open: make(map[uint64][]taskTimes)}
 	a.note("counting the words of Newton's Opticks in %s", dir)
@@ -110,7 +111,7 @@ func (a *app) demo(ctx context.Context, f demoFlags) error {
 	}
 	report, err := wordcheck.Check(place.output(), wordcheck.Count(text.Opticks), wordcheck.Options{})
 	if err != nil {
-		return localError{err}
+		return exit.Local(err)
 	}
 	if f.dir != "" {
 		a.note("look into it: ckpt list --store %s --job %s", place.storeURL(), demoJob)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 )
 
@@ -46,7 +47,7 @@ func (d *director) run(ctx context.Context) error {
 func (d *director) life(ctx context.Context) (done bool, err error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return false, localError{fmt.Errorf("find own program: %w", err)}
+		return false, exit.Local(fmt.Errorf("find own program: %w", err))
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -59,7 +60,7 @@ func (d *director) life(ctx context.Context) (done bool, err error) {
 		err = cmd.Start()
 	}
 	if err != nil {
-		return false, localError{fmt.Errorf("start worker: %w", err)}
+		return false, exit.Local(fmt.Errorf("start worker: %w", err))
 	}
 	clear(d.open)
 	plan := d.nextKill()
@@ -77,7 +78,7 @@ func (d *director) life(ctx context.Context) (done bool, err error) {
 	for line := range strings.Lines(talk.String()) {
 		d.app.note("worker %d: %s", cmd.Process.Pid, strings.TrimSpace(line))
 	}
-	return false, workerError{fmt.Errorf("run worker: %w", err), max(cmd.ProcessState.ExitCode(), exitFailure)}
+	return false, workerError{fmt.Errorf("run worker: %w", err), max(cmd.ProcessState.ExitCode(), exit.Failure)}
 }
 
 // killPlan says when a worker dies: so many checkpoints after its start, right

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
 	"github.com/ckpt-io/ckpt/retention"
@@ -143,7 +144,7 @@ func (s *session) collect(ctx context.Context, unlink []manifest.ID) error {
 // applyPlan applies a plan that was kept in a file.
 func (s *session) applyPlan(ctx context.Context, plan *retention.Plan) error {
 	if plan.Job != s.app.job {
-		return usagef("the plan is for job %q, not %q", plan.Job, s.app.job)
+		return exit.Usagef("the plan is for job %q, not %q", plan.Job, s.app.job)
 	}
 	head, err := s.head(ctx)
 	if err != nil {
@@ -212,7 +213,7 @@ func (a *app) readPlan(file string) (*retention.Plan, error) {
 	}
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, localError{err}
+		return nil, exit.Local(err)
 	}
 	defer f.Close()
 	return retention.DecodePlan(f)
@@ -224,7 +225,7 @@ func (a *app) writePlan(file string, plan *retention.Plan) error {
 		return plan.Encode(a.stdout)
 	}
 	if err := writeFile(file, plan.Encode); err != nil {
-		return localError{err}
+		return exit.Local(err)
 	}
 	a.note("%s (%s) would go; to delete them: ckpt gc --apply %s",
 		count(len(plan.Deletes), "object"), bytesText(plan.Bytes()), file)

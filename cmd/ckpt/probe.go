@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
 )
@@ -43,7 +44,7 @@ func (a *app) probeCommand() *cobra.Command {
 			prefix := manifest.ProbePrefix
 			if a.job != "" {
 				if !manifest.ValidJob(a.job) {
-					return usagef("%q cannot be a job's name", a.job)
+					return exit.Usagef("%q cannot be a job's name", a.job)
 				}
 				prefix = a.storeKey(prefix)
 			}

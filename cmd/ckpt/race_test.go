@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
@@ -93,7 +94,7 @@ func TestRestoreUnpinned(t *testing.T) {
 			if err != nil || serr != nil || !strings.Contains(stderr.String(), "beginning again with the newest") {
 				t.Errorf("latest: %v, %v, %s", err, serr, stderr)
 			}
-		} else if exitCode(err) != exitNotFound || !strings.Contains(err.Error(), "was retired while") || serr == nil {
+		} else if exitCode(err) != exit.NotFound || !strings.Contains(err.Error(), "was retired while") || serr == nil {
 			t.Errorf("2: exit code %d (%v), directory: %v", exitCode(err), err, serr)
 		}
 		if left, _ := os.ReadDir(filepath.Dir(to)); ref != "latest" && len(left) != 0 {
@@ -138,8 +139,8 @@ func TestVerifyStoreTrouble(t *testing.T) {
 	for _, quick := range []bool{false, true} {
 		s, faulty, _, _ := newSession(t)
 		faulty.Add(storetest.Rule{Key: "/data/", Do: storetest.Fail(objectstore.ErrUnavailable)})
-		if err := s.verify(t.Context(), "all", quick); exitCode(err) != exitStore {
-			t.Errorf("quick %v: exit code %d (%v), want %d", quick, exitCode(err), err, exitStore)
+		if err := s.verify(t.Context(), "all", quick); exitCode(err) != exit.Store {
+			t.Errorf("quick %v: exit code %d (%v), want %d", quick, exitCode(err), err, exit.Store)
 		}
 	}
 }
@@ -150,8 +151,8 @@ func TestF33_F34_VerifyOfALyingStore(t *testing.T) {
 	for name, lie := range map[string]storetest.Action{"flip": storetest.FlipByte(9), "cut": storetest.Truncate(9)} {
 		s, faulty, _, _ := newSession(t)
 		faulty.Add(storetest.Rule{Op: storetest.Get, Key: "data/.*-1-1.sst", Do: lie})
-		if err := s.verify(t.Context(), "all", false); exitCode(err) != exitCorrupt {
-			t.Errorf("%s: exit code %d (%v), want %d", name, exitCode(err), err, exitCorrupt)
+		if err := s.verify(t.Context(), "all", false); exitCode(err) != exit.Corrupt {
+			t.Errorf("%s: exit code %d (%v), want %d", name, exitCode(err), err, exit.Corrupt)
 		}
 		to := filepath.Join(t.TempDir(), "out")
 		if err := s.restore(t.Context(), "2", to, ""); err == nil {
@@ -168,8 +169,8 @@ func TestF42_GCWithoutTheRightToDelete(t *testing.T) {
 	s, faulty, stdout, stderr := newSession(t)
 	faulty.Add(storetest.Rule{Op: storetest.Delete, Do: storetest.Fail(fmt.Errorf("delete: %w", objectstore.ErrPermission))})
 	err := s.gc(t.Context(), gcFlags{keep: 1})
-	if exitCode(err) != exitStore || !errors.Is(err, objectstore.ErrPermission) {
-		t.Errorf("exit code %d (%v), want %d", exitCode(err), err, exitStore)
+	if exitCode(err) != exit.Store || !errors.Is(err, objectstore.ErrPermission) {
+		t.Errorf("exit code %d (%v), want %d", exitCode(err), err, exit.Store)
 	}
 	if !strings.Contains(stderr.String(), "1 failed") {
 		t.Errorf("talk %q, output %q", stderr, stdout)

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/ckpt-io/ckpt/incremental"
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
@@ -180,7 +181,7 @@ func selectStates(m *manifest.Manifest, task string) ([]state, error) {
 		return states, nil
 	}
 	if uid, n, ok := strings.Cut(task, "/"); !ok || !manifest.ValidUID(uid) || !isNumber(n) {
-		return nil, usagef("--task %q: want OPERATOR/N", task)
+		return nil, exit.Usagef("--task %q: want OPERATOR/N", task)
 	}
 	i := slices.Index(names, task)
 	if i >= 0 {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/ckpt-io/ckpt/internal/exit"
 )
 
 // app is one run of the program: where it reads and writes, and the flags that
@@ -35,7 +37,7 @@ type outWriter struct {
 func (w *outWriter) Write(p []byte) (int, error) {
 	n, err := w.Writer.Write(p)
 	if err != nil && w.err == nil {
-		w.err = withHint(localError{fmt.Errorf("write output: %w", err)}, "what was printed is not all of it; run the command again")
+		w.err = withHint(exit.Local(fmt.Errorf("write output: %w", err)), "what was printed is not all of it; run the command again")
 	}
 	return n, w.err
 }
@@ -52,13 +54,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
 	if err != nil && !a.running {
-		err = usageError{err}
+		err = exit.UsageError{Err: err}
 	}
 	if err == nil {
 		err = out.err
 	}
 	if err == nil {
-		return exitOK
+		return exit.OK
 	}
 	a.explain(ctx, err)
 	return exitCode(err)

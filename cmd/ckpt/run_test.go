@@ -17,6 +17,7 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
@@ -33,11 +34,11 @@ func TestExitCode(t *testing.T) {
 		{nil, 0},
 		{errors.New("anything"), 1},
 		{fmt.Errorf("a: %w", &manifest.NewerFormatError{Have: 1, Want: 2}), 1},
-		{localError{fs.ErrPermission}, 1},
-		{localError{fs.ErrNotExist}, 1},
+		{exit.Local(fs.ErrPermission), 1},
+		{exit.Local(fs.ErrNotExist), 4},
 		{workerError{errors.New("exit status 7"), 7}, 7},
 		{retention.ErrBadPlan, 1},
-		{usagef("x"), 2},
+		{exit.Usagef("x"), 2},
 		{fmt.Errorf("a: %w", storeurl.ErrBadURL), 2},
 		{fmt.Errorf("a: %w", &manifest.CorruptError{Key: "k", Err: fs.ErrNotExist}), 3},
 		{withHint(manifest.ErrCorrupt, "x"), 3},
@@ -52,7 +53,7 @@ func TestExitCode(t *testing.T) {
 		{catalog.ErrUnresolved, 6},
 		{&objectstore.DeleteError{Failed: map[string]error{"k": objectstore.ErrPermission}}, 6},
 		{errors.Join(errors.New("x"), objectstore.ErrNoSpace), 7},
-		{localError{&fs.PathError{Err: syscall.ENOSPC}}, 7},
+		{exit.Local(&fs.PathError{Err: syscall.ENOSPC}), 7},
 	}
 	for _, tt := range tests {
 		if got := exitCode(tt.err); got != tt.want {
@@ -65,7 +66,7 @@ func TestExitCode(t *testing.T) {
 // mended in the same way.
 func TestHintOfPermission(t *testing.T) {
 	err := &fs.PathError{Op: "mkdir", Path: "/out", Err: fs.ErrPermission}
-	if hint := hintOf(localError{err}); !strings.HasPrefix(hint, "this user") {
+	if hint := hintOf(exit.Local(err)); !strings.HasPrefix(hint, "this user") {
 		t.Errorf("local: %q", hint)
 	}
 	if hint := hintOf(err); !strings.HasPrefix(hint, "the credentials") {
@@ -89,8 +90,8 @@ func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
 func TestOutputLost(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"version", "--json"}, {"--help"}} {
 		var errs bytes.Buffer
-		if code := run(t.Context(), args, strings.NewReader(""), fullDisk{}, &errs); code != exitDiskFull {
-			t.Errorf("%v on a full disk: exit code %d, want %d; %s", args, code, exitDiskFull, &errs)
+		if code := run(t.Context(), args, strings.NewReader(""), fullDisk{}, &errs); code != exit.DiskFull {
+			t.Errorf("%v on a full disk: exit code %d, want %d; %s", args, code, exit.DiskFull, &errs)
 		}
 		if !strings.Contains(errs.String(), "hint: what was printed is not all of it") {
 			t.Errorf("%v on a full disk: %s", args, &errs)
@@ -105,7 +106,7 @@ func TestInterrupted(t *testing.T) {
 	var out, errs bytes.Buffer
 	to := filepath.Join(t.TempDir(), "out")
 	code := run(ctx, []string{"restore", "latest", "--to", to, "--store", "file://" + dir, "--job", "wordcount"}, nil, &out, &errs)
-	if code != exitFailure || errs.String() != "ckpt: interrupted\n" {
+	if code != exit.Failure || errs.String() != "ckpt: interrupted\n" {
 		t.Errorf("exit code %d, %q", code, errs.String())
 	}
 	if left, _ := os.ReadDir(filepath.Dir(to)); len(left) != 0 {
@@ -208,7 +209,7 @@ func TestF40_MissingBucket(t *testing.T) {
 	for _, cmd := range []string{"list", "probe", "gc", "verify"} {
 		start := time.Now()
 		code, _, stderr := runWith(t, cmd, "--store", url, "--job", "x")
-		if code != exitNotFound || !strings.Contains(stderr, "elsewhere") || strings.Contains(stderr, `\n`) {
+		if code != exit.NotFound || !strings.Contains(stderr, "elsewhere") || strings.Contains(stderr, `\n`) {
 			t.Errorf("%s: exit code %d, %s", cmd, code, stderr)
 		}
 		if d := time.Since(start); d > 5*time.Second {

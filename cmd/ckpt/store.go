@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
@@ -26,7 +27,7 @@ type session struct {
 // openStore opens the store that --store names. It creates nothing.
 func (a *app) openStore(ctx context.Context) (objectstore.Store, error) {
 	if a.storeURL == "" {
-		return nil, usagef("no store given: use --store URL or set CKPT_STORE")
+		return nil, exit.Usagef("no store given: use --store URL or set CKPT_STORE")
 	}
 	store, _, err := storeurl.Open(ctx, a.storeURL, false)
 	return store, err
@@ -36,10 +37,10 @@ func (a *app) openStore(ctx context.Context) (objectstore.Store, error) {
 // first read. The caller closes the session.
 func (a *app) open(ctx context.Context) (*session, error) {
 	if a.storeURL != "" && a.job == "" {
-		return nil, usagef("no job given: use --job NAME or set CKPT_JOB")
+		return nil, exit.Usagef("no job given: use --job NAME or set CKPT_JOB")
 	}
 	if a.job != "" && !manifest.ValidJob(a.job) {
-		return nil, usagef("%q cannot be a job's name: want 1 to 100 of letters, digits and . _ -", a.job)
+		return nil, exit.Usagef("%q cannot be a job's name: want 1 to 100 of letters, digits and . _ -", a.job)
 	}
 	root, err := a.openStore(ctx)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/internal/wordcheck"
 )
 
@@ -95,7 +96,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 		}
 		p.check(t, 3, wordcheck.Options{Partial: true})
 	}
-	p.run(t, exitOK, "--loop", "3")
+	p.run(t, exit.OK, "--loop", "3")
 	p.check(t, 3, wordcheck.Options{})
 }
 
@@ -108,10 +109,10 @@ func TestF15_FrozenAndReplaced(t *testing.T) {
 		t.Fatalf("exit %d:\n%s", frozen.end(t), frozen.log.String())
 	}
 	frozen.signal(t, syscall.SIGSTOP)
-	p.run(t, exitOK, "--loop", "3", "--parallelism", "3")
+	p.run(t, exit.OK, "--loop", "3", "--parallelism", "3")
 	frozen.signal(t, syscall.SIGCONT)
-	if code := frozen.end(t); code != exitFenced {
-		t.Errorf("exit %d, want %d:\n%s", code, exitFenced, frozen.log.String())
+	if code := frozen.end(t); code != exit.Fenced {
+		t.Errorf("exit %d, want %d:\n%s", code, exit.Fenced, frozen.log.String())
 	}
 	report, err := wordcheck.Check(p.output, p.expected(t, 3), wordcheck.Options{})
 	if err != nil || !report.OK() {
@@ -128,11 +129,11 @@ func TestF14_Signals(t *testing.T) {
 				t.Fatalf("exit %d:\n%s", proc.end(t), proc.log.String())
 			}
 			proc.signal(t, s)
-			if code := proc.end(t); code != exitOK || !strings.Contains(proc.log.String(), "kind=stop") {
+			if code := proc.end(t); code != exit.OK || !strings.Contains(proc.log.String(), "kind=stop") {
 				t.Errorf("exit %d:\n%s", code, proc.log.String())
 			}
 			p.check(t, 1, wordcheck.Options{Partial: true})
-			p.run(t, exitOK)
+			p.run(t, exit.OK)
 			p.check(t, 1, wordcheck.Options{})
 		})
 	}
@@ -159,10 +160,10 @@ func TestF14_SecondSignal(t *testing.T) {
 		t.Fatalf("exit %d:\n%s", proc.end(t), proc.log.String())
 	}
 	proc.signal(t, syscall.SIGTERM)
-	if code := proc.end(t); code != exitFailure || strings.Contains(proc.log.String(), "wordcount: ") {
-		t.Errorf("exit %d, want %d and no word of why:\n%s", code, exitFailure, proc.log.String())
+	if code := proc.end(t); code != exit.Failure || strings.Contains(proc.log.String(), "wordcount: ") {
+		t.Errorf("exit %d, want %d and no word of why:\n%s", code, exit.Failure, proc.log.String())
 	}
 	lock.Close()
-	p.run(t, exitOK)
+	p.run(t, exit.OK)
 	p.check(t, 1, wordcheck.Options{})
 }

@@ -9,80 +9,28 @@ import (
 	"github.com/ckpt-io/ckpt/engine"
 	"github.com/ckpt-io/ckpt/engine/connector/file"
 	"github.com/ckpt-io/ckpt/examples/wordcount/job"
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
-	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 )
-
-// Exit codes, the same as those of ckpt. Scripts rely on them.
-const (
-	exitOK       = 0
-	exitFailure  = 1
-	exitUsage    = 2
-	exitCorrupt  = 3
-	exitNotFound = 4
-	exitFenced   = 5
-	exitStore    = 6
-	exitDiskFull = 7
-)
-
-// usageError is a command line that cannot be executed.
-type usageError struct{ error }
-
-func (e usageError) Unwrap() error { return e.error }
-
-// localError is a failure on this machine's files, outside the store.
-type localError struct{ error }
-
-func (e localError) Unwrap() error { return e.error }
 
 // isLocal tells failures of the input and the output, whose tasks do not touch
 // the store, and of other local files from those of the store.
 func isLocal(err error) bool {
 	t, ok := errors.AsType[*engine.TaskError](err)
-	return is[localError](err) || ok && (t.Operator == job.Lines || t.Operator == job.Output)
+	return exit.Is[exit.LocalError](err) || ok && (t.Operator == job.Lines || t.Operator == job.Output)
 }
 
-// exitCode is the class of an error. A damaged object may be a missing one, so
-// that the order counts.
+// exitCode is the class of an error.
 func exitCode(err error) int {
 	switch {
-	case err == nil:
-		return exitOK
-	case is[usageError](err), is[*engine.IncompatibleError](err), errors.Is(err, engine.ErrOutputBeyond), errors.Is(err, storeurl.ErrBadURL):
-		return exitUsage
-	case errors.Is(err, engine.ErrFenced):
-		return exitFenced
-	case errors.Is(err, objectstore.ErrNoSpace), errors.Is(err, syscall.ENOSPC):
-		return exitDiskFull
-	case errors.Is(err, manifest.ErrNewerFormat):
-		return exitFailure
-	case errors.Is(err, manifest.ErrCorrupt):
-		return exitCorrupt
-	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, objectstore.ErrNoBucket), errors.Is(err, fs.ErrNotExist):
-		return exitNotFound
-	case refused(err) && !isLocal(err):
-		return exitStore
+	case exit.Is[*engine.IncompatibleError](err), errors.Is(err, engine.ErrOutputBeyond):
+		return exit.Usage
+	case isLocal(err):
+		err = exit.Local(err)
 	}
-	return exitFailure
-}
-
-func is[E error](err error) bool {
-	_, ok := errors.AsType[E](err)
-	return ok
-}
-
-func refused(err error) bool {
-	for _, target := range []error{
-		objectstore.ErrUnavailable, objectstore.ErrPermission, objectstore.ErrRefused, objectstore.ErrConditionsIgnored,
-		objectstore.ErrUnknownOutcome, objectstore.ErrPrecondition, catalog.ErrUnresolved,
-	} {
-		if errors.Is(err, target) {
-			return true
-		}
-	}
-	return false
+	return exit.Code(err)
 }
 
 // isHead tells a job whose HEAD, and with it every checkpoint, is lost.
@@ -94,9 +42,9 @@ func isHead(err error) bool {
 // hint says what to do next about an error, or nothing.
 func hint(err error) string {
 	switch {
-	case is[*engine.IncompatibleError](err):
+	case exit.Is[*engine.IncompatibleError](err):
 		return "start it as it was started before, or use another --job"
-	case is[usageError](err):
+	case exit.Is[exit.UsageError](err):
 		return "see wordcount --help"
 	case errors.Is(err, engine.ErrOutputBeyond):
 		return "start without --from: output of a later checkpoint would be written again"
@@ -120,7 +68,7 @@ func hint(err error) string {
 		return "this user may not read --input, or not write to --output or --state-dir"
 	case isLocal(err) && errors.Is(err, fs.ErrNotExist):
 		return "check --input"
-	case isLocal(err) && is[*net.OpError](err):
+	case isLocal(err) && exit.Is[*net.OpError](err):
 		return "check that the peer at --input listens, then start it again"
 	case errors.Is(err, objectstore.ErrPermission):
 		return "the credentials may not do this on the store; docs/security.md lists what each part needs"

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ckpt-io/ckpt/engine"
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
@@ -25,17 +26,17 @@ func TestExitCodeOfLocalFiles(t *testing.T) {
 		want int
 		hint string // how it begins
 	}{
-		{denied, exitStore, "the credentials"},
-		{localError{denied}, exitFailure, "this user"},
-		{&engine.TaskError{Operator: "output", Err: denied}, exitFailure, "this user"},
-		{&engine.TaskError{Operator: "lines", Err: denied}, exitFailure, "this user"},
-		{&engine.TaskError{Operator: "count", Err: denied}, exitStore, "the credentials"},
-		{&engine.TaskError{Operator: "lines", Err: fs.ErrNotExist}, exitNotFound, "check --input"},
-		{&engine.TaskError{Operator: "lines", Err: refused}, exitFailure, "check that the peer"},
-		{fmt.Errorf("a: %w: %w", objectstore.ErrUnavailable, refused), exitStore, "check the endpoint"},
-		{fmt.Errorf("a: %w", engine.ErrOutputBeyond), exitUsage, "start without --from"},
-		{fmt.Errorf("a: %w", catalog.ErrNotFound), exitNotFound, "ckpt list"},
-		{fmt.Errorf("a: %w", catalog.ErrHeadLost), exitFailure, "put the last version of HEAD back"},
+		{denied, exit.Store, "the credentials"},
+		{exit.Local(denied), exit.Failure, "this user"},
+		{&engine.TaskError{Operator: "output", Err: denied}, exit.Failure, "this user"},
+		{&engine.TaskError{Operator: "lines", Err: denied}, exit.Failure, "this user"},
+		{&engine.TaskError{Operator: "count", Err: denied}, exit.Store, "the credentials"},
+		{&engine.TaskError{Operator: "lines", Err: fs.ErrNotExist}, exit.NotFound, "check --input"},
+		{&engine.TaskError{Operator: "lines", Err: refused}, exit.Failure, "check that the peer"},
+		{fmt.Errorf("a: %w: %w", objectstore.ErrUnavailable, refused), exit.Store, "check the endpoint"},
+		{fmt.Errorf("a: %w", engine.ErrOutputBeyond), exit.Usage, "start without --from"},
+		{fmt.Errorf("a: %w", catalog.ErrNotFound), exit.NotFound, "ckpt list"},
+		{fmt.Errorf("a: %w", catalog.ErrHeadLost), exit.Failure, "put the last version of HEAD back"},
 	}
 	for _, tt := range tests {
 		if got, h := exitCode(tt.err), hint(tt.err); got != tt.want || !strings.HasPrefix(h, tt.hint) {
@@ -49,7 +50,7 @@ func TestExitCodeOfLocalFiles(t *testing.T) {
 func TestDirectoryWithoutFiles(t *testing.T) {
 	p := newPlace(t)
 	p.input = t.TempDir()
-	if stderr := p.run(t, exitNotFound); !strings.Contains(stderr, "holds no files") || strings.Contains(stderr, "restarting") {
+	if stderr := p.run(t, exit.NotFound); !strings.Contains(stderr, "holds no files") || strings.Contains(stderr, "restarting") {
 		t.Errorf("stderr %q", stderr)
 	}
 	if _, err := os.Stat(filepath.Join(strings.TrimPrefix(p.store, "file://"), "wordcount")); err == nil {
@@ -59,21 +60,21 @@ func TestDirectoryWithoutFiles(t *testing.T) {
 
 func TestFrom(t *testing.T) {
 	p := newPlace(t)
-	p.run(t, exitNotFound, "--from", "latest")
-	p.run(t, exitOK, "--rate", "20000", "--interval", "20ms")
-	p.run(t, exitNotFound, "--from", "999")
+	p.run(t, exit.NotFound, "--from", "latest")
+	p.run(t, exit.OK, "--rate", "20000", "--interval", "20ms")
+	p.run(t, exit.NotFound, "--from", "999")
 	head, err := catalog.New(objectstore.Prefix(openStore(t, p), "wordcount"), "wordcount").Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i, e := range head.Checkpoints {
-		want := exitUsage // the output of later ones was committed
+		want := exit.Usage // the output of later ones was committed
 		if i == len(head.Checkpoints)-1 {
-			want = exitOK
+			want = exit.OK
 		}
 		p.run(t, want, "--from", fmt.Sprintf("%03d", e.ID))
 	}
-	p.run(t, exitOK, "--from", "latest")
+	p.run(t, exit.OK, "--from", "latest")
 }
 
 func openStore(t *testing.T, p place) objectstore.Store {

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 )
@@ -42,7 +43,7 @@ Exit: 0 done, 1 other failure, 2 usage, 3 corrupt, 4 not found, 5 fenced,
 
 `
 
-// parseFlags reads the command line. Its errors are usageErrors, with all
+// parseFlags reads the command line. Its errors are exit.UsageErrors, with all
 // reasons at once, or flag.ErrHelp after the help was written to stdout.
 func parseFlags(args []string, stdout io.Writer) (config, error) {
 	var c config
@@ -69,10 +70,10 @@ func parseFlags(args []string, stdout io.Writer) (config, error) {
 		fs.PrintDefaults()
 		return c, err
 	case err != nil:
-		return c, usageError{err}
+		return c, exit.UsageError{Err: err}
 	}
 	if err := c.check(fs.Args()); err != nil {
-		return c, usageError{err}
+		return c, exit.UsageError{Err: err}
 	}
 	return c, nil
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/ckpt-io/ckpt/internal/exit"
 )
 
 // good are flags that are accepted.
@@ -72,7 +74,7 @@ func TestFlagsRefused(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(strings.Join(tt.args[10:], " "), func(t *testing.T) {
 			_, err := parseFlags(tt.args, io.Discard)
-			if err == nil || !strings.Contains(err.Error(), tt.want) || exitCode(err) != exitUsage {
+			if err == nil || !strings.Contains(err.Error(), tt.want) || exitCode(err) != exit.Usage {
 				t.Errorf("error %v, exit %d; want one with %q and exit 2", err, exitCode(err), tt.want)
 			}
 		})

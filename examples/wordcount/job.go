@@ -8,13 +8,14 @@ import (
 	"github.com/ckpt-io/ckpt/engine/connector/filesink"
 	"github.com/ckpt-io/ckpt/engine/connector/socket"
 	"github.com/ckpt-io/ckpt/examples/wordcount/job"
+	"github.com/ckpt-io/ckpt/internal/exit"
 )
 
 // newJob puts the job together. The meter counts the lines as they are read.
 func newJob(c config, m *job.Meter) (*engine.Job, error) {
 	source, err := newSource(c, m)
 	if err != nil {
-		return nil, usageError{err}
+		return nil, exit.UsageError{Err: err}
 	}
 	sink := filesink.New(c.output, job.AppendLine)
 	return job.New(c.job, source, sink, engine.MaxParallelism(c.maxParallelism)), nil

@@ -16,6 +16,7 @@ import (
 	"github.com/ckpt-io/ckpt/engine"
 	"github.com/ckpt-io/ckpt/engine/connector/file"
 	"github.com/ckpt-io/ckpt/examples/wordcount/job"
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
@@ -28,13 +29,13 @@ import (
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	c, err := parseFlags(args, stdout)
 	if errors.Is(err, flag.ErrHelp) {
-		return exitOK
+		return exit.OK
 	}
 	if err == nil {
 		err = execute(ctx, c, slog.New(slog.NewTextHandler(stderr, nil)))
 	}
 	if err == nil {
-		return exitOK
+		return exit.OK
 	}
 	fmt.Fprintf(stderr, "wordcount: %v\n", err)
 	if h := hint(err); h != "" {
@@ -65,7 +66,7 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	}
 	local, err := openScratch(ctx, c.stateDir)
 	if err != nil {
-		return unlessStopped(ctx, localError{err})
+		return unlessStopped(ctx, exit.Local(err))
 	}
 	defer func() { err = errors.Join(err, local.Close()) }()
 
@@ -139,16 +140,16 @@ func checkStart(ctx context.Context, c config, store objectstore.Store) error {
 func checkInput(ctx context.Context, path string, anew bool) error {
 	if !anew {
 		if _, err := os.Stat(path); err != nil {
-			return localError{fmt.Errorf("read input: %w", err)}
+			return exit.Local(fmt.Errorf("read input: %w", err))
 		}
 		return nil
 	}
 	source, err := file.New(path, file.Options{})
 	if err != nil {
-		return usageError{err}
+		return exit.UsageError{Err: err}
 	}
 	if _, err := source.Splits(ctx); err != nil {
-		return localError{err}
+		return exit.Local(err)
 	}
 	return nil
 }
@@ -176,11 +177,11 @@ func checkOutputEmpty(dir string) error {
 		return nil
 	}
 	if err != nil {
-		return localError{fmt.Errorf("read output directory: %w", err)}
+		return exit.Local(fmt.Errorf("read output directory: %w", err))
 	}
 	for _, e := range entries {
 		if e.Name() != ".pending" {
-			return usageError{fmt.Errorf("--output %s holds %s: a job that begins anew needs an empty directory", dir, e.Name())}
+			return exit.Usagef("--output %s holds %s: a job that begins anew needs an empty directory", dir, e.Name())
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/internal/wordcheck"
 )
 
@@ -95,7 +96,7 @@ func TestWholeTextOnce(t *testing.T) {
 	for _, parallelism := range []string{"1", "2", "7"} {
 		t.Run(parallelism, func(t *testing.T) {
 			p := newPlace(t)
-			p.run(t, exitOK, "--parallelism", parallelism, "--loop", "2")
+			p.run(t, exit.OK, "--parallelism", parallelism, "--loop", "2")
 			p.check(t, 2, wordcheck.Options{})
 			if left := names(t, p.stateDir); !slices.Equal(left, []string{"turn.lock"}) {
 				t.Errorf("state directory holds %q", left)
@@ -106,10 +107,10 @@ func TestWholeTextOnce(t *testing.T) {
 
 func TestStartedAgainAfterTheEnd(t *testing.T) {
 	p := newPlace(t)
-	p.run(t, exitOK)
+	p.run(t, exit.OK)
 	before := names(t, p.output)
 	p.input = filepath.Join(t.TempDir(), "gone")
-	p.run(t, exitOK, "--parallelism", "3")
+	p.run(t, exit.OK, "--parallelism", "3")
 	if after := names(t, p.output); !slices.Equal(before, after) {
 		t.Errorf("output was %q and is %q", before, after)
 	}
@@ -127,7 +128,7 @@ func TestF14_StopAndGoOn(t *testing.T) {
 			}
 		}}
 		args := p.args("--parallelism", fmt.Sprint(1+life%3), "--rate", "20000", "--loop", "3")
-		if code := run(ctx, args, io.Discard, log); code != exitOK {
+		if code := run(ctx, args, io.Discard, log); code != exit.OK {
 			t.Fatalf("life %d: exit %d:\n%s", life, code, log)
 		}
 		stop()
@@ -136,27 +137,27 @@ func TestF14_StopAndGoOn(t *testing.T) {
 		}
 		p.check(t, 3, wordcheck.Options{Partial: true})
 	}
-	p.run(t, exitOK, "--loop", "3")
+	p.run(t, exit.OK, "--loop", "3")
 	p.check(t, 3, wordcheck.Options{})
 }
 
 func TestFresh(t *testing.T) {
 	p := newPlace(t)
-	p.run(t, exitOK)
-	stderr := p.run(t, exitUsage, "--fresh")
+	p.run(t, exit.OK)
+	stderr := p.run(t, exit.Usage, "--fresh")
 	if !strings.Contains(stderr, p.output) || !strings.Contains(stderr, "empty") {
 		t.Errorf("stderr %q", stderr)
 	}
 	p.output = filepath.Join(t.TempDir(), "again")
-	p.run(t, exitOK, "--fresh")
+	p.run(t, exit.OK, "--fresh")
 	p.check(t, 1, wordcheck.Options{})
 }
 
 func TestNewJobNeedsEmptyOutput(t *testing.T) {
 	p := newPlace(t)
-	p.run(t, exitOK)
+	p.run(t, exit.OK)
 	p.store += "-other"
-	if stderr := p.run(t, exitUsage); !strings.Contains(stderr, "part-") {
+	if stderr := p.run(t, exit.Usage); !strings.Contains(stderr, "part-") {
 		t.Errorf("stderr %q", stderr)
 	}
 	if _, err := os.Stat(strings.TrimPrefix(p.store, "file://") + "/wordcount"); err == nil {
@@ -166,8 +167,8 @@ func TestNewJobNeedsEmptyOutput(t *testing.T) {
 
 func TestMaxParallelismIsKept(t *testing.T) {
 	p := newPlace(t)
-	p.run(t, exitOK, "--max-parallelism", "16")
-	if stderr := p.run(t, exitUsage, "--max-parallelism", "32"); !strings.Contains(stderr, "16") {
+	p.run(t, exit.OK, "--max-parallelism", "16")
+	if stderr := p.run(t, exit.Usage, "--max-parallelism", "32"); !strings.Contains(stderr, "16") {
 		t.Errorf("stderr %q", stderr)
 	}
 }
@@ -175,7 +176,7 @@ func TestMaxParallelismIsKept(t *testing.T) {
 func TestMissingInput(t *testing.T) {
 	p := newPlace(t)
 	p.input = filepath.Join(t.TempDir(), "none")
-	if stderr := p.run(t, exitNotFound); !strings.Contains(stderr, p.input) {
+	if stderr := p.run(t, exit.NotFound); !strings.Contains(stderr, p.input) {
 		t.Errorf("stderr %q", stderr)
 	}
 }
@@ -186,7 +187,7 @@ func TestEmptyInput(t *testing.T) {
 	if err := os.WriteFile(p.input, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.run(t, exitOK)
+	p.run(t, exit.OK)
 	if got := names(t, p.output); !slices.Equal(got, []string{".pending"}) {
 		t.Errorf("output %q", got)
 	}
@@ -194,12 +195,12 @@ func TestEmptyInput(t *testing.T) {
 
 func TestCorruptHeadIsNeverStartedOver(t *testing.T) {
 	p := newPlace(t)
-	p.run(t, exitOK)
+	p.run(t, exit.OK)
 	head := filepath.Join(strings.TrimPrefix(p.store, "file://"), "wordcount", "HEAD")
 	if err := os.WriteFile(head, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.run(t, exitCorrupt)
+	p.run(t, exit.Corrupt)
 }
 
 func TestTCPInput(t *testing.T) {
@@ -219,7 +220,7 @@ func TestTCPInput(t *testing.T) {
 	}()
 	p := newPlace(t)
 	p.input = "tcp://" + l.Addr().String()
-	if stderr := p.run(t, exitOK); !strings.Contains(stderr, "exactly once does not hold") {
+	if stderr := p.run(t, exit.OK); !strings.Contains(stderr, "exactly once does not hold") {
 		t.Errorf("stderr %q", stderr)
 	}
 	if err := <-sent; err != nil {
