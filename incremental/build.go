@@ -93,13 +93,13 @@ func (b *builder) open(dir string, base *manifest.Base) (*database, error) {
 	return openDatabase(b.fs, dir, true)
 }
 
-// place puts a file of a base where Pebble will look for it. Tables, which
-// Pebble never changes, are linked: several databases may hold one.
+// place puts a file of a base where Pebble will look for it. Tables and blob
+// files, which Pebble never changes, are linked: several databases may hold one.
 func (b *builder) place(f manifest.File, path string) error {
 	switch {
 	case f.Object.Key == "":
 		return writeFile(b.fs, path, f.Inline)
-	case strings.HasSuffix(f.Name, ".sst"):
+	case immutable(f.Name):
 		return vfs.LinkOrCopy(b.fs, b.objects[f.Object.Key], path)
 	default:
 		return vfs.Copy(b.fs, b.objects[f.Object.Key], path)

@@ -14,6 +14,11 @@
 // a database of such a state again, [Rescale] composes the state of a new
 // range of key groups from the states of others.
 //
-// Keys begin with their key group in two bytes, big-endian. All databases are
-// made with [PebbleOptions] and open with plain Pebble too.
+// A [Snapshotter] does it for a database of somebody else's, that is written to
+// in its own way: each snapshot is a base of its own, without deltas, and is
+// restored as it was.
+//
+// In the databases of our own keys begin with their key group in two bytes,
+// big-endian. They are all made with [PebbleOptions] and open with plain Pebble
+// too.
 package incremental

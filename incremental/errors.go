@@ -13,10 +13,14 @@ var (
 	ErrIncomplete = errors.New("deltas of the checkpoint are not durable yet")
 	// ErrDirNotEmpty refuses to restore over what somebody else left.
 	ErrDirNotEmpty = errors.New("directory is not empty")
-	// ErrIncompatible is a base that was not made by a database of ours: its
-	// keys are ordered in another way, or it needs a merge operator.
+	// ErrIncompatible is a base that was not made by a database of ours, where
+	// only those will do: its keys are ordered in another way, it needs a merge
+	// operator, or it is a whole database of somebody else.
 	ErrIncompatible = errors.New("base does not fit the options of state databases")
 	// ErrForeignObject is an object that has a name of ours and content that
 	// is not ours. It is never overwritten.
 	ErrForeignObject = errors.New("object exists with other content")
+	// ErrRemoteTables is a database that cannot be copied by its files, for
+	// Pebble keeps some of them on remote storage of its own.
+	ErrRemoteTables = errors.New("database has tables on remote storage")
 )

@@ -41,7 +41,9 @@ type RestoreStats struct {
 
 // Restore makes a Pebble database of a state in Dir. Nothing outside the
 // state's key groups is in it, and it opens with Pebble's default options. An
-// empty state gives an empty database.
+// empty state gives an empty database. The exception is a database that a
+// Snapshotter copied: it is restored as it was, without Pebble having opened
+// it, and opens with the options it had.
 //
 // Every object is read whole, and its size and digest are compared, before
 // Pebble sees the file. The database is built beside Dir and renamed when it is
@@ -85,6 +87,9 @@ func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *Restor
 	}
 	stats.Objects, stats.Bytes, stats.Fetch = int64(len(d.paths)), d.done, time.Since(begin)
 	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats}
+	if opts.State.Whole() {
+		return b.whole(ctx, opts.State.Pieces[0].Base)
+	}
 	return b.build(ctx, opts.State)
 }
 
@@ -103,6 +108,9 @@ func checkState(s manifest.KeyedState) error {
 		}
 		if err := checkFormat(p.Base); err != nil {
 			return err
+		}
+		if p.Base.Whole && !s.Whole() {
+			return fmt.Errorf("%w: a whole database cannot be divided, joined with others or have deltas laid over it", ErrIncompatible)
 		}
 		for _, f := range p.Base.Files {
 			if !manifest.ValidFileName(f.Name) {

@@ -56,7 +56,9 @@ func TestRoundTrip(t *testing.T) {
 	empty.Operators, empty.Base, empty.Stats = nil, 0, Stats{}
 	timeless := sample()
 	timeless.Time = time.Time{}
-	for name, m := range map[string]*Manifest{"full": sample(), "empty": empty, "without time": timeless} {
+	whole := sample()
+	whole.Operators[0].Tasks[1].Keyed.Pieces = []Piece{{KeyGroups: KeyGroupRange{64, 127}, Base: &Base{Whole: true}}}
+	for name, m := range map[string]*Manifest{"full": sample(), "empty": empty, "without time": timeless, "whole": whole} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode(encoded(t, m))
 			if err != nil {

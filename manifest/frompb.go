@@ -117,7 +117,7 @@ func (c *decoder) piece(p *pb.Piece) Piece {
 	out := Piece{KeyGroups: c.keyGroups(p.GetKeyGroups()), Deltas: convertPtr(p.GetDeltas(), c.delta)}
 	if b := p.GetBase(); b != nil {
 		out.Base = &Base{
-			Position: b.GetPosition(), FormatMajorVersion: b.GetFormatMajorVersion(),
+			Position: b.GetPosition(), FormatMajorVersion: b.GetFormatMajorVersion(), Whole: b.GetWhole(),
 			Files: convertPtr(b.GetFiles(), c.file),
 		}
 	}

@@ -104,6 +104,11 @@ type Base struct {
 	// FormatMajorVersion is that of the Pebble database.
 	FormatMajorVersion uint64
 	Files              []File // ordered by Name
+	// Whole marks a database that somebody else made, whose keys have no key
+	// groups, and its own comparer and merger perhaps: it is restored as it is
+	// or not at all. A state that has such a base is that one piece and has no
+	// deltas.
+	Whole bool
 }
 
 // File is one file of a Pebble database: an object, or its content itself.
@@ -214,6 +219,16 @@ func (k *KeyedState) NeededObjects() iter.Seq[Object] {
 		}
 		deltas(k.Deltas)
 	}
+}
+
+// Whole reports whether k is one whole database and nothing else, as it must
+// be if any of its bases is marked so.
+func (k *KeyedState) Whole() bool {
+	if len(k.Pieces) != 1 || len(k.Deltas) > 0 {
+		return false
+	}
+	p := &k.Pieces[0]
+	return p.Base != nil && p.Base.Whole && len(p.Deltas) == 0 && p.KeyGroups == k.KeyGroups
 }
 
 // Objects yields every object the checkpoint keeps alive, reserved ones too,

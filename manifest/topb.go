@@ -90,7 +90,7 @@ func baseToProto(b *Base) *pb.Base {
 		return nil
 	}
 	return &pb.Base{
-		Position: b.Position, FormatMajorVersion: b.FormatMajorVersion,
+		Position: b.Position, FormatMajorVersion: b.FormatMajorVersion, Whole: b.Whole,
 		Files: convert(b.Files, func(f *File) *pb.File {
 			out := &pb.File{Name: f.Name, Inline: f.Inline}
 			if f.Object != (Object{}) {

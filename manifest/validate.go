@@ -153,6 +153,9 @@ func (v *validator) keyed(k *KeyedState) error {
 		if err != nil {
 			return fmt.Errorf("piece %d: %w", i, err)
 		}
+		if p.Base != nil && p.Base.Whole && !k.Whole() {
+			return fmt.Errorf("piece %d: a whole database stands with other pieces, deltas or for fewer key groups", i)
+		}
 		top = max(top, last)
 	}
 	_, err := v.deltas(k.Deltas, top)

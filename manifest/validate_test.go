@@ -70,6 +70,15 @@ func TestF56_BrokenRules(t *testing.T) {
 		{"file too large for a manifest", func(m *Manifest) { base(m).Files[1].Inline = make([]byte, MaxInline+1) }, "too many"},
 		{"file with two contents", func(m *Manifest) { base(m).Files[0].Inline = []byte{1} }, "content of its own"},
 
+		{"whole database among others", func(m *Manifest) { base(m).Whole = true }, "whole"},
+		{"whole database under deltas", func(m *Manifest) {
+			m.Operators[0].Tasks[1].Keyed = &KeyedState{KeyGroups: KeyGroupRange{64, 127}, Deltas: keyed(m).Deltas,
+				Pieces: []Piece{{KeyGroups: KeyGroupRange{64, 127}, Base: &Base{Whole: true}}}}
+		}, "whole"},
+		{"whole database clipped", func(m *Manifest) {
+			m.Operators[0].Tasks[1].Keyed.Pieces = []Piece{{KeyGroups: KeyGroupRange{64, 65}, Base: &Base{Whole: true}}}
+		}, "whole"},
+
 		{"negative size", func(m *Manifest) { keyed(m).Deltas[0].Object.Size = -1 }, "size -1"},
 		{"object of a later checkpoint", func(m *Manifest) { keyed(m).Deltas[0].Object = sampleObject(43, 3, 1, ExtSST) }, "later"},
 		{"object of a later epoch", func(m *Manifest) { keyed(m).Deltas[0].Object = sampleObject(42, 4, 1, ExtSST) }, "later"},

@@ -552,8 +552,11 @@ type Base struct {
 	Position           uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"` // of the last delta ingested in it
 	FormatMajorVersion uint64                 `protobuf:"varint,2,opt,name=format_major_version,json=formatMajorVersion,proto3" json:"format_major_version,omitempty"`
 	Files              []*File                `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"` // ascending by name
-	unknownFields      protoimpl.UnknownFields
-	sizeCache          protoimpl.SizeCache
+	// Keys have no key groups: the database is restored as it is or not at all.
+	// Then the state is this one piece, without deltas.
+	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Base) Reset() {
@@ -605,6 +608,13 @@ func (x *Base) GetFiles() []*File {
 		return x.Files
 	}
 	return nil
+}
+
+func (x *Base) GetWhole() bool {
+	if x != nil {
+		return x.Whole
+	}
+	return false
 }
 
 type File struct {
@@ -1060,11 +1070,12 @@ const file_manifest_proto_rawDesc = "" +
 	"\n" +
 	"key_groups\x18\x01 \x01(\v2\x1f.ckpt.manifest.v1.KeyGroupRangeR\tkeyGroups\x12*\n" +
 	"\x04base\x18\x02 \x01(\v2\x16.ckpt.manifest.v1.BaseR\x04base\x12/\n" +
-	"\x06deltas\x18\x03 \x03(\v2\x17.ckpt.manifest.v1.DeltaR\x06deltas\"\x82\x01\n" +
+	"\x06deltas\x18\x03 \x03(\v2\x17.ckpt.manifest.v1.DeltaR\x06deltas\"\x98\x01\n" +
 	"\x04Base\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x120\n" +
 	"\x14format_major_version\x18\x02 \x01(\x04R\x12formatMajorVersion\x12,\n" +
-	"\x05files\x18\x03 \x03(\v2\x16.ckpt.manifest.v1.FileR\x05files\"d\n" +
+	"\x05files\x18\x03 \x03(\v2\x16.ckpt.manifest.v1.FileR\x05files\x12\x14\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\"d\n" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\x06object\x18\x02 \x01(\v2\x18.ckpt.manifest.v1.ObjectR\x06object\x12\x16\n" +
