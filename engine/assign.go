@@ -6,33 +6,27 @@ import (
 	"github.com/ckpt-io/ckpt/engine/keygroup"
 	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
-	"github.com/ckpt-io/ckpt/manifest/catalog"
 )
 
-// incompatible returns why the plan cannot go on from a checkpoint of a job
-// whose HEAD knows the given operators. from is nil if there is none.
-func (p *plan) incompatible(known []catalog.OperatorInfo, from *manifest.Manifest, allowDropped bool) []string {
+// incompatible returns why the plan cannot go on from a checkpoint.
+func (p *plan) incompatible(from *manifest.Manifest, allowDropped bool) []string {
 	var reasons []string
 	refuse := func(format string, args ...any) { reasons = append(reasons, fmt.Sprintf(format, args...)) }
-	infos := make(map[string]catalog.OperatorInfo)
-	for _, k := range known {
-		infos[k.UID] = k
-	}
 	nodes := make(map[string]*node)
 	for _, n := range p.job.nodes {
 		nodes[n.uid] = n
-		k, ok := infos[n.uid]
-		if !ok || k.Hasher == "" || n.role != roleKeyed {
+		op := from.Operator(n.uid)
+		if op == nil || op.Hasher == "" || n.role != roleKeyed {
 			continue
 		}
-		if have := p.maxParallelism[n]; k.MaxParallelism != have {
-			refuse("operator %q: max parallelism is %d and cannot become %d", n.uid, k.MaxParallelism, have)
+		if have := p.maxParallelism[n]; op.MaxParallelism != have {
+			refuse("operator %q: max parallelism is %d and cannot become %d", n.uid, op.MaxParallelism, have)
 		}
-		if have := p.hasher(n); k.Hasher != have {
-			refuse("operator %q: keys are hashed by %q and cannot be by %q", n.uid, k.Hasher, have)
+		if have := p.hasher(n); op.Hasher != have {
+			refuse("operator %q: keys are hashed by %q and cannot be by %q", n.uid, op.Hasher, have)
 		}
 	}
-	if from == nil || allowDropped {
+	if allowDropped {
 		return reasons
 	}
 	for i := range from.Operators {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -179,5 +180,26 @@ func TestSinkHandlesOfAbortedCheckpoint(t *testing.T) {
 	}
 	if len(p.handles) != 2 {
 		t.Errorf("checkpoint 2 names %d transactions, want both", len(p.handles))
+	}
+}
+
+func TestCheckSplits(t *testing.T) {
+	for _, tc := range []struct {
+		ids  []string
+		want error
+	}{
+		{nil, nil},
+		{[]string{"a", "b"}, nil},
+		{[]string{"a", "b", "a"}, errSplits},
+		{[]string{""}, errSplits},
+		{[]string{"\xff"}, errSplits},
+	} {
+		var splits []manifest.Split
+		for _, id := range tc.ids {
+			splits = append(splits, manifest.Split{ID: id})
+		}
+		if err := checkSplits(splits); !errors.Is(err, tc.want) {
+			t.Errorf("%q: got %v, want %v", tc.ids, err, tc.want)
+		}
 	}
 }

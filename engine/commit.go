@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/ckpt-io/ckpt/coordinator"
 	"github.com/ckpt-io/ckpt/manifest"
@@ -13,8 +14,14 @@ import (
 	"github.com/ckpt-io/ckpt/retention"
 )
 
-// maxWaiting is how many deletions may wait before checkpoints are held back.
-const maxWaiting = 100_000
+const (
+	// maxWaiting is how many deletions may wait before checkpoints are held
+	// back.
+	maxWaiting = 100_000
+	// collectRetry is the pause between two attempts to delete meanwhile: no
+	// commit calls for one.
+	collectRetry = 5 * time.Second
+)
 
 // committer commits checkpoints and has what they retire deleted beside them.
 type committer struct {
@@ -23,6 +30,7 @@ type committer struct {
 	policy    retention.Policy
 	restored  manifest.ID // protected until enough newer checkpoints exist
 	hold      func(bool)
+	limit     int // of waiting deletions; see maxWaiting
 	logger    *slog.Logger
 
 	wake    chan struct{} // something was committed
@@ -37,8 +45,8 @@ func newCommitter(r *runner, own *ownership) *committer {
 		collector: retention.NewCollector(r.catalog, r.store, retention.CollectorOptions{
 			Epoch: own.owner.Epoch(),
 		}),
-		logger: r.cfg.Logger,
-		wake:   make(chan struct{}, 1), closing: make(chan struct{}),
+		limit: maxWaiting, logger: r.cfg.Logger,
+		wake: make(chan struct{}, 1), closing: make(chan struct{}),
 	}
 	if own.from != nil {
 		c.restored = own.from.ID
@@ -90,24 +98,33 @@ func (c *committer) collect(ctx context.Context) {
 	} else if res.Deleted > 0 {
 		c.logger.Info("left-over objects deleted", "objects", res.Deleted, "bytes", res.DeletedBytes)
 	}
+	var retry <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-c.wake:
+		case <-retry:
 		case <-c.closing:
 			c.collectOnce(ctx)
 			return
 		}
-		c.collectOnce(ctx)
+		retry = nil
+		if c.collectOnce(ctx) {
+			retry = time.After(collectRetry)
+		}
 	}
 }
 
-func (c *committer) collectOnce(ctx context.Context) {
+// collectOnce reports whether checkpoints are held back for what it could not
+// delete.
+func (c *committer) collectOnce(ctx context.Context) (held bool) {
 	if _, err := c.collector.Collect(ctx, c.owner.Head()); err != nil {
 		c.report(ctx, "delete retired objects", err)
 	}
-	c.hold(c.collector.Waiting() > maxWaiting)
+	held = c.collector.Waiting() > c.limit
+	c.hold(held)
+	return held
 }
 
 func (c *committer) report(ctx context.Context, doing string, err error) {

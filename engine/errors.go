@@ -22,6 +22,14 @@ var (
 	ErrOutputBeyond = errors.New("output beyond the checkpoint was committed")
 )
 
+// Permanent returns an error that a source or sink wraps in its own when a
+// restart would meet the same again: the job ends instead of trying.
+func Permanent(text string) error { return &permanentError{text} }
+
+type permanentError struct{ text string }
+
+func (e *permanentError) Error() string { return e.text }
+
 // GraphError lists everything that is wrong with a graph.
 type GraphError struct {
 	Job     string

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ckpt-io/ckpt/engine"
+	"github.com/ckpt-io/ckpt/engine/state"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
 	"github.com/ckpt-io/ckpt/objectstore/storetest"
@@ -159,6 +160,64 @@ func TestF89_Panic(t *testing.T) {
 				t.Errorf("panic is blamed on %q, want %q; stack:\n%s", task.Operator, name, p.Stack)
 			}
 		})
+	}
+}
+
+// panickySplits panics when it is first asked for its splits.
+type panickySplits struct {
+	numbers
+	asked atomic.Bool
+}
+
+func (p *panickySplits) Splits(ctx context.Context) ([]manifest.Split, error) {
+	if !p.asked.Swap(true) {
+		panic("user code")
+	}
+	return p.numbers.Splits(ctx)
+}
+
+func TestF89_PanicBeforeTheTasks(t *testing.T) {
+	src := &panickySplits{numbers: numbers{splits: 2, records: 100, chunk: 50}}
+	out := newWorld()
+	cfg := config(t, objectstore.NewMem(), 2)
+	var failed failures
+	cfg.Events.Failed = failed.add
+	run(t, counting(src, out, nil), cfg)
+	out.check(t, 2, 100)
+	var task *engine.TaskError
+	var p *engine.PanicError
+	if errs := failed.all(); len(errs) != 1 || !errors.As(errs[0], &task) || !errors.As(errs[0], &p) || task.Operator != "numbers" {
+		t.Errorf("failures are %v, want one panic of the source", errs)
+	}
+}
+
+// closing is a counter that panics when it is closed.
+type closing struct{ counter }
+
+func (*closing) Close() error { panic("user code") }
+
+// A panic of a user's Close leaves no state store open.
+func TestF89_F107_PanicInClose(t *testing.T) {
+	cycle := func() {
+		job := engine.NewJob("count")
+		records := engine.From(job, "numbers", &numbers{splits: 1, records: 10, chunk: 10})
+		engine.To(engine.Process(engine.KeyBy(records, state.String, word), "count", func() engine.KeyedFunc[string, record, counted] {
+			return &closing{}
+		}), "out", newWorld())
+		cfg := config(t, objectstore.NewMem(), 1)
+		cfg.Restart = engine.NoRestart()
+		var p *engine.PanicError
+		if err := engine.Run(t.Context(), job, cfg); !errors.As(err, &p) {
+			t.Fatalf("got %v, want the panic", err)
+		}
+	}
+	cycle()
+	files := openFiles(t)
+	for range 3 {
+		cycle()
+	}
+	if n := openFiles(t); n > files {
+		t.Errorf("%d open files, %d before", n, files)
 	}
 }
 

@@ -184,13 +184,13 @@ func (o *keyedOp[K, In, Out]) snapshot(_ context.Context, t coordinator.Trigger)
 
 func (o *keyedOp[K, In, Out]) aborted(id manifest.ID) { o.store.Aborted(id) }
 
-func (o *keyedOp[K, In, Out]) close() error {
-	var err error
-	if c, ok := o.f.(io.Closer); ok {
-		err = c.Close()
-	}
+func (o *keyedOp[K, In, Out]) close() (err error) {
 	if o.store != nil {
-		err = errors.Join(err, o.store.Close())
+		// Deferred: the user's Close may panic.
+		defer func() { err = errors.Join(err, o.store.Close()) }()
 	}
-	return err
+	if c, ok := o.f.(io.Closer); ok {
+		return c.Close()
+	}
+	return nil
 }

@@ -37,9 +37,10 @@ func (v *vertex) task() string { return v.nodes[0].uid }
 
 func (v *vertex) source() bool { return v.nodes[0].role == roleSource }
 
-// newPlan checks the graph and lays it out. known are the operators of the
-// job's HEAD, whose max parallelism is adopted where the graph does not set one.
-func newPlan(job *Job, parallelism int, known []catalog.OperatorInfo) (*plan, error) {
+// newPlan checks the graph and lays it out. from is the checkpoint to go on
+// from, nil if there is none: its max parallelism is adopted where the graph
+// does not set one.
+func newPlan(job *Job, parallelism int, from *manifest.Manifest) (*plan, error) {
 	p := &plan{job: job, parallelism: make(map[*node]int), maxParallelism: make(map[*node]int)}
 	reasons := job.check()
 	for _, n := range job.nodes {
@@ -49,7 +50,7 @@ func newPlan(job *Job, parallelism int, known []catalog.OperatorInfo) (*plan, er
 		}
 		p.maxParallelism[n] = job.maxParallelism
 		if job.maxParallelism == 0 {
-			p.maxParallelism[n] = adopted(n, p.parallelism[n], known)
+			p.maxParallelism[n] = adopted(n, p.parallelism[n], from)
 		}
 		if n.role != roleKeyed && job.maxParallelism == 0 {
 			continue
@@ -66,10 +67,10 @@ func newPlan(job *Job, parallelism int, known []catalog.OperatorInfo) (*plan, er
 }
 
 // adopted is the max parallelism of an operator whose graph sets none.
-func adopted(n *node, parallelism int, known []catalog.OperatorInfo) int {
-	for _, k := range known {
-		if k.UID == n.uid && k.MaxParallelism > 0 && n.role == roleKeyed && k.Hasher != "" {
-			return k.MaxParallelism
+func adopted(n *node, parallelism int, from *manifest.Manifest) int {
+	if from != nil && n.role == roleKeyed {
+		if op := from.Operator(n.uid); op != nil && op.Hasher != "" {
+			return op.MaxParallelism
 		}
 	}
 	return keygroup.DefaultMaxParallelism(parallelism)

@@ -116,6 +116,7 @@ func (r *runner) close() {
 
 // loop executes the job until it ends.
 func (r *runner) loop(ctx context.Context) error {
+	stopping := false // Stop was closed before this attempt
 	for {
 		x := &execution{runner: r}
 		err := r.attempt(ctx, x)
@@ -135,6 +136,8 @@ func (r *runner) loop(ctx context.Context) error {
 		failed := Failed{Epoch: x.epoch, Err: err}
 		if !permanent(err, x.epoch != 0) {
 			failed.Delay, failed.Again = r.cfg.Restart.Failed(ran)
+			// A job that is to stop gets one more chance to do it in order.
+			failed.Again = failed.Again && !stopping
 		}
 		if r.cfg.Events.Failed != nil {
 			r.cfg.Events.Failed(failed)
@@ -143,7 +146,7 @@ func (r *runner) loop(ctx context.Context) error {
 			return err
 		}
 		r.cfg.Logger.Warn("job failed, restarting", "job", r.job.name, "epoch", uint64(x.epoch), "delay", failed.Delay, "error", err)
-		if err := pause(ctx, failed.Delay); err != nil {
+		if stopping, err = r.pause(ctx, failed.Delay); err != nil {
 			return err
 		}
 	}
@@ -201,8 +204,11 @@ func permanent(err error, owned bool) bool {
 		graph        *GraphError
 		incompatible *IncompatibleError
 		stuck        *StuckError
+		marked       *permanentError
+		tooLarge     *state.TooLargeError
 	)
-	if errors.As(err, &graph) || errors.As(err, &incompatible) || errors.As(err, &stuck) {
+	if errors.As(err, &graph) || errors.As(err, &incompatible) || errors.As(err, &stuck) ||
+		errors.As(err, &marked) || errors.As(err, &tooLarge) {
 		return true
 	}
 	final := []error{
@@ -221,13 +227,16 @@ func permanent(err error, owned bool) bool {
 	return false
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// pause waits before a restart, but not on once the job is to stop.
+func (r *runner) pause(ctx context.Context, d time.Duration) (stopping bool, err error) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
-		return nil
+		return false, nil
+	case <-r.cfg.Stop:
+		return true, nil
 	case <-ctx.Done():
-		return context.Cause(ctx)
+		return false, context.Cause(ctx)
 	}
 }

@@ -77,13 +77,18 @@ func TestF14_Stop(t *testing.T) {
 }
 
 func TestStopTimeout(t *testing.T) {
-	stop := make(chan struct{})
+	stop, release := make(chan struct{}), make(chan struct{})
 	close(stop)
 	cfg := config(t, objectstore.NewMem(), 1)
-	cfg.Stop, cfg.StopTimeout = stop, 20*time.Millisecond
+	cfg.Stop, cfg.StopTimeout, cfg.CancelTimeout = stop, 20*time.Millisecond, 20*time.Millisecond
 	src := &numbers{splits: 1, records: 10, chunk: 5}
-	src.onSnapshot = func(engine.SourceContext, manifest.ID) error { return errInjected }
-	if err := engine.Run(t.Context(), counting(src, newWorld(), nil), cfg); !errors.Is(err, engine.ErrStopTimeout) {
+	src.onSnapshot = func(engine.SourceContext, manifest.ID) error {
+		<-release
+		return nil
+	}
+	err := engine.Run(t.Context(), counting(src, newWorld(), nil), cfg)
+	close(release)
+	if !errors.Is(err, engine.ErrStopTimeout) {
 		t.Fatalf("got %v, want ErrStopTimeout", err)
 	}
 }
@@ -292,6 +297,31 @@ func TestUnionAndFanOut(t *testing.T) {
 }
 
 // offset is a source whose splits have other numbers.
+// What binds the graph is the state it goes on from: not what a process that
+// began anew wrote into HEAD, and never committed.
+func TestMaxParallelismOfWhatIsRestored(t *testing.T) {
+	store, out := objectstore.NewMem(), newWorld()
+	src := &numbers{splits: 2, records: 200, chunk: 20}
+	interrupt(t, counting(src, out, nil, engine.MaxParallelism(16)), config(t, store, 2), 3)
+
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	cfg := config(t, store, 2)
+	cfg.Fresh = true
+	cfg.Checkpoint.Interval = coordinator.NoInterval
+	cfg.Events.Started = func(engine.Started) { cancel(errInjected) }
+	if err := engine.Run(ctx, counting(src, newWorld(), nil, engine.MaxParallelism(32)), cfg); !errors.Is(err, errInjected) {
+		t.Fatalf("got %v, want the interruption", err)
+	}
+
+	var incompatible *engine.IncompatibleError
+	if err := engine.Run(t.Context(), counting(src, out, nil, engine.MaxParallelism(32)), config(t, store, 2)); !errors.As(err, &incompatible) {
+		t.Errorf("max parallelism 32 over the state of 16: got %v, want an IncompatibleError", err)
+	}
+	run(t, counting(src, out, nil), config(t, store, 2))
+	out.check(t, 2, 200)
+}
+
 type offset struct{ numbers }
 
 func (o *offset) Splits(ctx context.Context) ([]manifest.Split, error) {

@@ -50,15 +50,20 @@ func (s *subtask) fail(doing string, err error) error {
 	return &TaskError{Operator: s.node.uid, Subtask: s.index, Epoch: s.epoch, Err: fmt.Errorf("%s: %w", doing, err)}
 }
 
-// guard runs a call of user code outside the flow of records and turns a panic
-// into an error.
-func (s *subtask) guard(doing string, f func() error) (err error) {
+// guard runs a call of user code outside the flow of records and blames its
+// error or panic on the subtask.
+func (s *subtask) guard(doing string, f func() error) error {
+	if err := protect(f); err != nil {
+		return s.fail(doing, err)
+	}
+	return nil
+}
+
+// protect turns a panic of user code into an error.
+func protect(f func() error) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = &PanicError{Value: p, Stack: debug.Stack()}
-		}
-		if err != nil {
-			err = s.fail(doing, err)
 		}
 	}()
 	return f()

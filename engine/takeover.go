@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
@@ -50,21 +51,20 @@ func (r *runner) check(ctx context.Context, head catalog.Head) (*plan, *manifest
 	if err != nil {
 		return nil, nil, err
 	}
-	known := head.Operators
-	if !ok {
-		known = nil // no state that would bind the graph
-	}
-	p, err := newPlan(r.job, r.cfg.Parallelism, known)
-	if err != nil {
-		return nil, nil, err
-	}
 	var from *manifest.Manifest
 	if ok {
 		if from, err = r.catalog.Manifest(ctx, entry); err != nil {
 			return nil, nil, err
 		}
 	}
-	if reasons := p.incompatible(known, from, r.cfg.AllowNonRestoredState); len(reasons) > 0 {
+	p, err := newPlan(r.job, r.cfg.Parallelism, from)
+	if err != nil {
+		return nil, nil, err
+	}
+	if from == nil {
+		return p, nil, nil // no state that would bind the graph
+	}
+	if reasons := p.incompatible(from, r.cfg.AllowNonRestoredState); len(reasons) > 0 {
 		return nil, nil, &IncompatibleError{Job: r.job.name, Reasons: reasons}
 	}
 	return p, from, nil
@@ -124,25 +124,29 @@ func (own *ownership) assignments(ctx context.Context) (map[*node][]manifest.Tas
 		if n.role != roleSource || op != nil {
 			continue
 		}
-		splits, err := n.splits(ctx)
+		var splits []manifest.Split
+		err := protect(func() (err error) {
+			if splits, err = n.splits(ctx); err == nil {
+				err = checkSplits(splits)
+			}
+			return err
+		})
 		if err != nil {
 			return nil, &TaskError{Operator: n.uid, Epoch: own.owner.Epoch(), Err: fmt.Errorf("list splits: %w", err)}
-		}
-		if err := uniqueSplits(splits); err != nil {
-			return nil, &TaskError{Operator: n.uid, Epoch: own.owner.Epoch(), Err: err}
 		}
 		out[n] = dealSplits(splits, own.plan.parallelism[n])
 	}
 	return out, nil
 }
 
-var errSplits = errors.New("split ids are not unique")
+var errSplits = errors.New("split ids are not unique, or not valid")
 
-func uniqueSplits(splits []manifest.Split) error {
+// checkSplits refuses what no checkpoint could hold.
+func checkSplits(splits []manifest.Split) error {
 	seen := make(map[string]bool)
 	for _, s := range splits {
-		if seen[s.ID] {
-			return fmt.Errorf("list splits: %w: %q", errSplits, s.ID)
+		if seen[s.ID] || s.ID == "" || !utf8.ValidString(s.ID) {
+			return fmt.Errorf("%w: %q", errSplits, s.ID)
 		}
 		seen[s.ID] = true
 	}

@@ -213,6 +213,29 @@ func TestF79_DirectoryRemovedUnderTheTask(t *testing.T) {
 	j.check(rand.New(rand.NewPCG(1, 1)))
 }
 
+// A delta whose local file is gone before it is durable can never be: the task
+// fails, instead of every checkpoint from then on.
+func TestF79_DeltaRemovedBeforeItsUpload(t *testing.T) {
+	j, faulty := newFaultyJob(t, storetest.Rule{Op: storetest.Put, Do: storetest.Fail(objectstore.ErrPermission)})
+	j.put([]byte("\x00\x01\x01ak"), []byte("v"))
+	c := j.trigger(manifest.Periodic)
+	if _, _, _, err := c.p.Wait(t.Context()); !errors.Is(err, fs.ErrPermission) {
+		t.Fatalf("refused upload: %v", err)
+	}
+	j.abort(true)
+	if err := os.RemoveAll(j.store.deltaDir()); err != nil {
+		t.Fatal(err)
+	}
+	faulty.ClearRules()
+	c = j.trigger(manifest.Periodic)
+	if _, _, _, err := c.p.Wait(t.Context()); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("checkpoint without its delta: %v", err)
+	}
+	if err := j.store.Put([]byte("\x00\x01\x01al"), nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("put afterwards: %v, want the failure", err)
+	}
+}
+
 // An I/O error of the local disk at any operation never ends the process and
 // never spoils a checkpoint: the store fails or goes on, and every checkpoint
 // that it reports reads back.

@@ -26,20 +26,19 @@ func (s *Store) Scan(prefix []byte, yield func(key, value []byte) bool) (err err
 	if err != nil {
 		return fmt.Errorf("scan state: %w", err)
 	}
+	// Deferred: yield may panic, and Close of the store with an iterator open.
+	defer func() {
+		if closeErr := errors.Join(m.db.Error(), m.db.Close()); closeErr != nil {
+			err = fmt.Errorf("scan state: %w", closeErr)
+		}
+	}()
 	m.dbValid = m.db.First()
-	for ok := true; ok; {
+	for {
 		key, value, live := m.next()
-		if key == nil {
-			break
-		}
-		if live {
-			ok = yield(key, value)
+		if key == nil || live && !yield(key, value) {
+			return nil
 		}
 	}
-	if err := errors.Join(m.db.Error(), m.db.Close()); err != nil {
-		return fmt.Errorf("scan state: %w", err)
-	}
-	return nil
 }
 
 // cursors stand in the sorted records of all overlays, newest first.

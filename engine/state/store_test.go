@@ -213,6 +213,29 @@ func TestReadsThroughFrozenOverlays(t *testing.T) {
 	}
 }
 
+// A panic of the caller in the middle of a scan leaves nothing open: the store
+// closes as ever.
+func TestScanPanics(t *testing.T) {
+	j := newJob(t, testOptions(t))
+	for i := range 10 {
+		j.put([]byte{0, 0, 1, 'n', byte(i)}, []byte("value"))
+	}
+	j.trigger(manifest.Periodic)
+	j.commit()
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		err := j.store.Scan([]byte{0, 0, 1, 'n'}, func(_, _ []byte) bool { panic("user code") })
+		t.Errorf("scan: %v", err)
+	}()
+	if err := j.store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestRefusedEntries(t *testing.T) {
 	j := newJob(t, testOptions(t))
 	s := j.store

@@ -44,6 +44,9 @@ func (s *Store) upload(ctx context.Context, d *delta) error {
 	s.mu.Unlock()
 	f, err := s.fs.Open(d.path)
 	if err != nil {
+		// It is nowhere else: no later attempt, and so no later checkpoint,
+		// can succeed.
+		s.fail(fmt.Errorf("upload delta: %w", err))
 		return err
 	}
 	defer f.Close()

@@ -28,8 +28,8 @@ type Head struct {
 	Checkpoints []Entry `json:"checkpoints"`
 }
 
-// OperatorInfo is what must not change about an operator between two runs
-// of its job.
+// OperatorInfo tells a reader of HEAD which graph its owner runs. What state a
+// graph must fit stands in the manifest that it goes on from.
 type OperatorInfo struct {
 	UID            string `json:"uid"`
 	MaxParallelism int    `json:"max_parallelism"`

@@ -4,12 +4,14 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/google/uuid"
 
 	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 // TakeOverOptions say on what terms a job is taken over.
@@ -19,8 +21,10 @@ type TakeOverOptions struct {
 	Operators []OperatorInfo
 	// Check, if not nil, sees the HEAD that is about to be taken over (the
 	// zero Head for a new job) before every attempt to swap it. Its error ends
-	// the takeover with nothing changed. It may fill in the elements of
-	// Operators, which are read after it.
+	// the takeover with nothing changed; but one that matches
+	// objectstore.ErrNotExist over a HEAD that is no longer in place is of an
+	// object that was retired meanwhile, and Check sees the new HEAD. It may
+	// fill in the elements of Operators, which are read after it.
 	Check func(context.Context, Head) error
 }
 
@@ -40,16 +44,31 @@ func (c *Catalog) TakeOver(ctx context.Context, opts TakeOverOptions) (*Owner, e
 		return nil, fmt.Errorf("take over job %q: %w", c.job, err)
 	}
 	nonce := rand.Text()
-	cur, err = c.swap(ctx, cur, func(cur snapshot) (Head, error) {
-		if cur.exists && cur.head.Owner == nonce {
-			return Head{}, errUnchanged
+	for {
+		var refused snapshot // by an edit that missed an object
+		cur, err = c.swap(ctx, cur, func(cur snapshot) (Head, error) {
+			if cur.exists && cur.head.Owner == nonce {
+				return Head{}, errUnchanged
+			}
+			next, err := c.succeed(ctx, cur, nonce, opts)
+			if errors.Is(err, objectstore.ErrNotExist) {
+				refused = cur
+			}
+			return next, err
+		})
+		if err == nil {
+			return newOwner(c, cur), nil
 		}
-		return c.succeed(ctx, cur, nonce, opts)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("take over job %q: %w", c.job, err)
+		err = fmt.Errorf("take over job %q: %w", c.job, err)
+		if !refused.exists {
+			return nil, err
+		}
+		now, loadErr := c.load(ctx)
+		if loadErr != nil || now.same(refused) {
+			return nil, err
+		}
+		cur = now
 	}
-	return newOwner(c, cur), nil
 }
 
 // succeed makes the HEAD of the next epoch.

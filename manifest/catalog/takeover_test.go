@@ -113,6 +113,26 @@ func TestTakeOver_ChecksEveryHEAD(t *testing.T) {
 	wantIDs(t, o.Head(), 1)
 }
 
+// TestTakeOver_RefusalOfAHEADThatMoved lets the owner retire what the check
+// was about to read: what the check makes of that says nothing about the job.
+func TestTakeOver_RefusalOfAHEADThatMoved(t *testing.T) {
+	w := newWorld()
+	old := takeOver(t, w.catalog())
+	commit(t, old, 1, 0)
+	checks := 0
+	o, err := w.catalog().TakeOver(t.Context(), TakeOverOptions{Check: func(_ context.Context, h Head) error {
+		if checks++; checks == 1 {
+			commit(t, old, 2, 1)
+			return &CorruptError{Key: h.Checkpoints[0].ManifestKey(), Err: objectstore.ErrNotExist}
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantIDs(t, o.Head(), 1, 2)
+}
+
 func TestF20_Racers(t *testing.T) {
 	t.Parallel()
 	const racers = 16

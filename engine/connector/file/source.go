@@ -18,7 +18,7 @@ import (
 
 // ErrChanged is input that is no longer what the job began to read: shorter, or
 // of other lines. Going on would lose or repeat records.
-var ErrChanged = errors.New("input was changed since the job began")
+var ErrChanged = engine.Permanent("input was changed since the job began")
 
 // Options are the settings of a Source.
 type Options struct {

@@ -30,10 +30,10 @@ var (
 	// ErrConflict is a part that another job, or a former life of this one,
 	// left in the output directory under a name this job needs. It is never
 	// overwritten.
-	ErrConflict = errors.New("part exists already and is not this job's")
+	ErrConflict = engine.Permanent("part exists already and is not this job's")
 	// ErrLost is output of the checkpoint to go on from that is neither
 	// prepared nor visible: somebody removed it.
-	ErrLost = errors.New("prepared output is gone")
+	ErrLost = engine.Permanent("prepared output is gone")
 )
 
 // Sink writes records of T to part files in one directory. All subtasks of
