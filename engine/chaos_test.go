@@ -99,5 +99,6 @@ func chaosConfig(t *testing.T, rng *rand.Rand, store objectstore.Store) engine.C
 	cfg.Checkpoint.Tolerable = 1 + rng.IntN(5)
 	cfg.Materialize = state.MaterializePolicy{MaxDeltas: 1 + rng.IntN(4)}
 	cfg.OverlayBytes = 64 << 10 << rng.IntN(3)
+	cfg.Restore = []state.RestoreMode{state.Eager, state.Lazy}[rng.IntN(2)]
 	return cfg
 }

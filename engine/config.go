@@ -69,6 +69,9 @@ type Config struct {
 	CacheBytes int64
 	// Materialize says when a new base of keyed state is made.
 	Materialize state.MaterializePolicy
+	// Restore says whether a run begins before its keyed state is all local:
+	// state.Eager, which is what empty means, or state.Lazy.
+	Restore state.RestoreMode
 }
 
 // Events are notifications. The functions must not block, and may be called
@@ -79,6 +82,9 @@ type Events struct {
 	Started func(Started)
 	// Failed is called when a run has failed and its tasks have ended.
 	Failed func(Failed)
+	// Hydrated is called when all of a subtask's lazily restored state is
+	// local.
+	Hydrated func(Hydrated)
 	// Checkpoints are the coordinator's.
 	Checkpoints coordinator.Listener
 }
@@ -90,8 +96,15 @@ type Started struct {
 	Restored    manifest.ID // 0: nothing
 	Parallelism int
 	// TakeOver is the time to become the owner, Restore from then until all
-	// state was local and prepared output was committed.
+	// state could be read and prepared output was committed.
 	TakeOver, Restore time.Duration
+}
+
+// Hydrated says whose restored state is all local by now.
+type Hydrated struct {
+	Operator string
+	Subtask  int
+	state.Hydration
 }
 
 // Failed describes the end of a run by a failure.
@@ -114,6 +127,9 @@ func (c Config) withDefaults() (Config, int, error) {
 	}
 	if c.OverlayBytes != 0 && (c.OverlayBytes < minOverlayBytes || c.OverlayBytes > maxOverlayBytes) {
 		errs = append(errs, fmt.Errorf("overlay bytes %d: want %d to %d", c.OverlayBytes, minOverlayBytes, int64(maxOverlayBytes)))
+	}
+	if c.Restore != "" && c.Restore != state.Lazy && c.Restore != state.Eager {
+		errs = append(errs, fmt.Errorf("restore mode %q: want %q or %q", c.Restore, state.Lazy, state.Eager))
 	}
 	if c.Fresh && c.From != 0 {
 		errs = append(errs, errors.New("fresh and from exclude each other"))

@@ -264,6 +264,11 @@ func (x *execution) newSubtask(n *node, index int, restored manifest.Task) *subt
 }
 
 func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, error) {
+	hydrated := func(h state.Hydration) {
+		if x.cfg.Events.Hydrated != nil {
+			x.cfg.Events.Hydrated(Hydrated{Operator: s.node.uid, Subtask: s.index, Hydration: h})
+		}
+	}
 	return state.Open(ctx, state.Options{
 		Operator: s.node.uid, Subtask: s.index, KeyGroups: s.keyGroups,
 		Epoch: x.epoch, NextID: x.owner.Head().NextID,
@@ -271,6 +276,7 @@ func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, er
 		KeyCodec: s.node.keyCodec, Store: x.store,
 		Dir:          filepath.Join(x.dir, s.node.uid, strconv.Itoa(s.index)),
 		OverlayBytes: x.cfg.OverlayBytes, Caches: x.caches, Materialize: x.cfg.Materialize,
+		Restore: x.cfg.Restore, OnHydrated: hydrated,
 		Logger:    s.logger,
 		OnFailure: func(err error) { x.fail(s.fail("keep state", err)) },
 	})

@@ -25,6 +25,7 @@ type builder struct {
 	work    *workDir
 	objects map[string]string // local file by key
 	stats   *RestoreStats
+	lazy    bool
 	links   int
 }
 
@@ -60,6 +61,9 @@ func (b *builder) fill(ctx context.Context, db *database, s manifest.KeyedState,
 	}
 	if err := b.ingest(ctx, db, s.Deltas); err != nil {
 		return err
+	}
+	if b.lazy {
+		return db.checkTables(s.KeyGroups)
 	}
 	return db.checkRange(s.KeyGroups)
 }
@@ -99,12 +103,18 @@ func (b *builder) place(f manifest.File, path string) error {
 	switch {
 	case f.Object.Key == "":
 		return writeFile(b.fs, path, f.Inline)
+	case b.lazy && isTable(f):
+		b.fs.addRemote(path, f.Object)
+		return nil
 	case immutable(f.Name):
 		return vfs.LinkOrCopy(b.fs, b.objects[f.Object.Key], path)
 	default:
 		return vfs.Copy(b.fs, b.objects[f.Object.Key], path)
 	}
 }
+
+// isTable tells a table that is an object of its own.
+func isTable(f manifest.File) bool { return f.Object.Key != "" && strings.HasSuffix(f.Name, ".sst") }
 
 func writeFile(fs vfs.FS, path string, content []byte) error {
 	f, err := fs.Create(path, vfs.WriteCategoryUnspecified)

@@ -11,8 +11,9 @@
 // make a new base of what the local database holds, and the deltas up to it
 // are needed no more. [Ledger] keeps account of all that for one task: what an
 // upload is called, what a checkpoint names, what it reserves. [Restore] makes
-// a database of such a state again, [Rescale] composes the state of a new
-// range of key groups from the states of others.
+// a database of such a state again; over a [RemoteFS] at once, leaving the
+// tables of its base in the store until they are read or hydrated. [Rescale]
+// composes the state of a new range of key groups from the states of others.
 //
 // A [Snapshotter] does it for a database of somebody else's, that is written to
 // in its own way: each snapshot is a base of its own, without deltas, and is

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -44,10 +45,12 @@ func fetch(ctx context.Context, s objectstore.Store, o manifest.Object, w io.Wri
 	return nil
 }
 
-// download brings every object of a state into the scratch directory.
+// download brings the objects of a state into the scratch directory; a lazy one
+// leaves out the tables of its base.
 type download struct {
 	opts  RestoreOptions
 	work  *workDir
+	lazy  bool
 	paths map[string]string // of the local file, by the object's key
 
 	mu          sync.Mutex
@@ -56,8 +59,12 @@ type download struct {
 
 func (d *download) run(ctx context.Context) error {
 	d.paths = make(map[string]string)
+	needed := d.opts.State
+	if d.lazy {
+		needed = withoutTables(needed)
+	}
 	var objects []manifest.Object
-	for o := range d.opts.State.NeededObjects() {
+	for o := range needed.NeededObjects() {
 		if _, ok := d.paths[o.Key]; !ok {
 			d.paths[o.Key] = d.work.file("object-%d", len(objects))
 			objects = append(objects, o)
@@ -70,6 +77,16 @@ func (d *download) run(ctx context.Context) error {
 		group.Go(func() error { return d.object(ctx, o) })
 	}
 	return group.Wait()
+}
+
+// withoutTables leaves the tables of its base out of a whole state.
+func withoutTables(s manifest.KeyedState) manifest.KeyedState {
+	p := s.Pieces[0]
+	base := *p.Base
+	base.Files = slices.DeleteFunc(slices.Clone(base.Files), isTable)
+	p.Base = &base
+	s.Pieces = []manifest.Piece{p}
+	return s
 }
 
 // object downloads one. Content that is not what it should be is read once

@@ -38,6 +38,7 @@ type Ledger struct {
 	run    *run             // the base under way
 	past   []object         // superseded, but above the oldest base
 	spare  []object         // reserved for the next base alone
+	remote []object         // read by the local database, see SetRemote
 	held   map[manifest.Digest]object
 }
 
@@ -208,7 +209,7 @@ func (l *Ledger) all() iter.Seq[object] {
 				return
 			}
 		}
-		lists := [][]object{l.past, l.spare}
+		lists := [][]object{l.past, l.spare, l.remote}
 		for _, b := range l.bases {
 			lists = append(lists, b.objects)
 		}

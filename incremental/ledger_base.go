@@ -141,3 +141,14 @@ func baseBytes(b *manifest.Base) (n int64) {
 	}
 	return n
 }
+
+// SetRemote says which restored objects the local database still reads from the
+// store. Every report names or reserves them, also when a base has taken the
+// place of what was restored, until it is called again with fewer or none.
+func (l *Ledger) SetRemote(objects []manifest.Object) {
+	l.remote = nil
+	for _, o := range objects {
+		l.remote = append(l.remote, object{Object: o})
+	}
+	l.index()
+}

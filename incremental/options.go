@@ -69,9 +69,11 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 		EventListener: &pebble.EventListener{
 			BackgroundError: func(err error) { log.warn("background work of the database failed", err) },
 			DataCorruption: func(info pebble.DataCorruptionInfo) {
-				log.fail(fmt.Errorf("pebble: data corruption: %s", info))
+				log.fail(fs.corruption(info))
 			},
 		},
+		// To read a table for them would fetch it.
+		DisableTableStats: len(fs.remoteObjects()) > 0,
 	}
 	opts.Experimental.CompactionScheduler = o.Scheduler
 	for i := range opts.Levels {
@@ -132,7 +134,8 @@ func (l *logger) fail(err error) {
 	if l.failed != nil {
 		l.failed(err)
 	}
-	if l.log != nil {
+	// Reads of a RemoteFS are cancelled by whoever gives the database up.
+	if l.log != nil && !errors.Is(err, context.Canceled) {
 		l.log.Error("state database failed", "error", err)
 	}
 }

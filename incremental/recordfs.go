@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ckpt-io/ckpt/manifest"
@@ -23,7 +24,8 @@ import (
 // one. It may be used concurrently. After a failure of the database it is done.
 type RecordFS struct {
 	vfs.FS
-	small *vfs.MemFS // the files that captures write
+	remote *RemoteFS  // FS, if it is one
+	small  *vfs.MemFS // the files that captures write
 
 	mu       sync.Mutex
 	captures int
@@ -62,6 +64,7 @@ func NewRecordFS(fs vfs.FS) *RecordFS {
 		pinned: make(map[string]*pin),
 		known:  make(map[string]fileDigest),
 	}
+	r.remote, _ = fs.(*RemoteFS)
 	return r
 }
 
@@ -276,6 +279,32 @@ func (fs *RecordFS) release(dir string) error {
 		if e := fs.FS.Remove(path); e != nil && !errors.Is(e, os.ErrNotExist) {
 			err = e
 		}
+	}
+	return err
+}
+
+// addRemote puts a table there that is in the store.
+func (fs *RecordFS) addRemote(path string, o manifest.Object) {
+	fs.remote.add(path, o)
+	fs.remember(path, fileDigest{o.Size, o.SHA256})
+}
+
+// remoteObjects are those that tables are still to be fetched from.
+func (fs *RecordFS) remoteObjects() []manifest.Object {
+	if fs.remote == nil {
+		return nil
+	}
+	return fs.remote.Objects()
+}
+
+// corruption names the object of a damaged table, as long as it is remote.
+func (fs *RecordFS) corruption(info pebble.DataCorruptionInfo) error {
+	err := fmt.Errorf("pebble: data corruption: %s", info)
+	if fs.remote == nil {
+		return err
+	}
+	if o, ok := fs.remote.object(info.Path); ok {
+		return &manifest.CorruptError{Key: o.Key, Err: err}
 	}
 	return err
 }

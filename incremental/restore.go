@@ -23,7 +23,8 @@ type RestoreOptions struct {
 	Dir string
 	// FS holds Dir; nil means the operating system's. The result is synced,
 	// unless it is a RecordFS. A database that will be opened with a RecordFS
-	// is restored with the same one.
+	// is restored with the same one. If that is over a RemoteFS, tables of the
+	// base stay in the store where they can (see Restore).
 	FS vfs.FS
 	// Parallel is the number of downloads at a time; 0 means 8.
 	Parallel int
@@ -33,7 +34,9 @@ type RestoreOptions struct {
 
 // RestoreStats say what a restore did.
 type RestoreStats struct {
-	Objects, Bytes int64         // downloaded
+	Objects, Bytes int64 // downloaded
+	RemoteObjects  int64 // left in the store, to be hydrated
+	RemoteBytes    int64
 	Fetch          time.Duration // until all objects were there
 	Open           time.Duration // of the largest piece's base
 	Ingest         time.Duration // of deltas and other pieces
@@ -52,6 +55,10 @@ type RestoreStats struct {
 // the next Restore of the same Dir. A Dir that holds anything is ErrDirNotEmpty.
 // An object that is missing or damaged is a *manifest.CorruptError, a base made
 // by a newer Pebble a *manifest.NewerFormatError.
+//
+// Over a RemoteFS a state of one piece is restored lazily: the tables of its
+// base are only put there, and Hydrate fetches them. A state of several pieces
+// is restored as above.
 func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 	var stats RestoreStats
 	fs, disposable := opts.FS.(*RecordFS)
@@ -81,16 +88,29 @@ func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 
 func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *RestoreStats) error {
 	begin := time.Now()
-	d := &download{opts: opts, work: w}
+	lazy := w.fs.remote != nil && onePiece(opts.State)
+	d := &download{opts: opts, work: w, lazy: lazy}
 	if err := d.run(ctx); err != nil {
 		return err
 	}
 	stats.Objects, stats.Bytes, stats.Fetch = int64(len(d.paths)), d.done, time.Since(begin)
-	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats}
+	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, lazy: lazy}
 	if opts.State.Whole() {
 		return b.whole(ctx, opts.State.Pieces[0].Base)
 	}
-	return b.build(ctx, opts.State)
+	err := b.build(ctx, opts.State)
+	for _, o := range w.fs.remoteObjects() {
+		stats.RemoteObjects++
+		stats.RemoteBytes += o.Size
+	}
+	return err
+}
+
+// onePiece reports whether a state is one base with deltas over it. Opening it
+// reads no table, and cutting what others have of it reads few blocks. A whole
+// database of somebody else's is copied as it is.
+func onePiece(s manifest.KeyedState) bool {
+	return len(s.Pieces) == 1 && s.Pieces[0].Base != nil && !s.Whole()
 }
 
 // checkState refuses what a manifest that was decoded cannot hold, and bases

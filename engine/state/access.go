@@ -53,14 +53,20 @@ func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 		}
 	}
 	value, closer, err := s.db.Get(key)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, false, nil
+	if err == nil {
+		s.read = append(s.read[:0], value...)
+		value, ok, err = s.read, true, closer.Close()
+	} else if errors.Is(err, pebble.ErrNotFound) {
+		err = nil
+	}
+	// What came from a database that failed meanwhile is not to be trusted.
+	if failure := s.err(); failure != nil {
+		err = failure
 	}
 	if err != nil {
 		return nil, false, fmt.Errorf("read state: %w", err)
 	}
-	s.read = append(s.read[:0], value...)
-	return s.read, true, closer.Close()
+	return value, ok, nil
 }
 
 // Put sets the value of key; both are copied. It waits only while so much is

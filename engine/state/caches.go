@@ -1,18 +1,35 @@
 package state
 
-import "github.com/cockroachdb/pebble/v2"
+import (
+	"runtime"
 
-// Caches are the memory and file handles that the stores of a process share.
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ckpt-io/ckpt/incremental"
+)
+
+// Caches are the memory, file handles and compactions that the stores of a
+// process share.
 type Caches struct {
-	blocks *pebble.Cache
-	files  *pebble.FileCache
+	blocks      *pebble.Cache
+	files       *pebble.FileCache
+	compactions *incremental.Compactions
 }
 
 // NewCaches makes caches for blockBytes of decompressed blocks and openFiles
-// file handles. The caller closes them after the stores that use them.
+// file handles. One compaction for every two processors runs at a time, two at
+// least. The caller closes them after the stores that use them.
 func NewCaches(blockBytes int64, openFiles int) *Caches {
 	const shards = 8
-	return &Caches{blocks: pebble.NewCache(blockBytes), files: pebble.NewFileCache(shards, openFiles)}
+	return &Caches{
+		blocks:      pebble.NewCache(blockBytes),
+		files:       pebble.NewFileCache(shards, openFiles),
+		compactions: newCompactions(),
+	}
+}
+
+func newCompactions() *incremental.Compactions {
+	return incremental.NewCompactions(max(2, runtime.GOMAXPROCS(0)/2))
 }
 
 // Close lets go of the caches.

@@ -20,6 +20,8 @@
 // state, beside the checkpoints (see [MaterializePolicy]), so that the number of
 // deltas stays bounded.
 //
+// Restored state need not be local to be used (see [RestoreMode]).
+//
 // The local directory is disposable: nothing in it is synced, and it is gone
 // after Close.
 //

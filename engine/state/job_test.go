@@ -31,6 +31,7 @@ type job struct {
 	pending []*checkpoint
 	live    []*checkpoint // ascending
 	base    *checkpoint   // the newest of this epoch, or the restored one
+	onStart func()
 	seen    struct{ commits, bases, spills, reserved, aborts, restarts int }
 }
 
@@ -92,6 +93,9 @@ func (j *job) start(from *checkpoint) {
 		j.t.Fatalf("start epoch %d: %v", j.epoch, err)
 	}
 	j.store = s
+	if j.onStart != nil {
+		j.onStart()
+	}
 }
 
 func (j *job) stop() {

@@ -54,6 +54,11 @@ type Options struct {
 	Caches *Caches
 	// Materialize says when a new base replaces the deltas.
 	Materialize MaterializePolicy
+	// Restore is Lazy or Eager; empty means Eager.
+	Restore RestoreMode
+	// OnHydrated, if set, is called once when all of a lazily restored state
+	// is local, from another goroutine. It must not call the store.
+	OnHydrated func(Hydration)
 	// Logger is silent if nil.
 	Logger *slog.Logger
 	// OnFailure, if set, is called once, from any goroutine, when the store
@@ -113,6 +118,13 @@ func (o *Options) withDefaults() (Options, error) {
 	}
 	if out.Logger == nil {
 		out.Logger = slog.New(slog.DiscardHandler)
+	}
+	switch out.Restore {
+	case Lazy, Eager:
+	case "":
+		out.Restore = Eager
+	default:
+		refuse("restore mode %q: want %q or %q", o.Restore, Lazy, Eager)
 	}
 	m := &out.Materialize
 	if m.MaxDeltas == 0 {

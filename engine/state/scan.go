@@ -27,8 +27,9 @@ func (s *Store) Scan(prefix []byte, yield func(key, value []byte) bool) (err err
 		return fmt.Errorf("scan state: %w", err)
 	}
 	// Deferred: yield may panic, and Close of the store with an iterator open.
+	// See Get for the last of the errors.
 	defer func() {
-		if closeErr := errors.Join(m.db.Error(), m.db.Close()); closeErr != nil {
+		if closeErr := errors.Join(m.db.Error(), m.db.Close(), s.err()); closeErr != nil {
 			err = fmt.Errorf("scan state: %w", closeErr)
 		}
 	}()

@@ -12,7 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/ckpt-io/ckpt/incremental"
-	"github.com/ckpt-io/ckpt/manifest"
 )
 
 // Store is the keyed state of one subtask. SetKey, Get, Put, Delete, Scan,
@@ -24,6 +23,10 @@ type Store struct {
 	db       *pebble.DB
 	restored incremental.RestoreStats
 	uploader incremental.Uploader
+
+	remote    *incremental.RemoteFS // under fs, if the restore is lazy
+	compactor *incremental.Compactor
+	hydrated  chan struct{}
 
 	// Only the task's goroutine touches these.
 	active *overlay
@@ -66,7 +69,8 @@ type frozen struct {
 
 // Open restores the state from the object store into the local directory and
 // opens it. It may take long; ctx ends it. A missing or damaged object is an
-// *manifest.CorruptError.
+// *manifest.CorruptError: of Open or, after a lazy restore, of the store when
+// the object is read or hydrated.
 func Open(ctx context.Context, opts Options) (*Store, error) {
 	o, err := opts.withDefaults()
 	if err != nil {
@@ -74,9 +78,9 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		opts:     o,
-		fs:       incremental.NewRecordFS(o.fs),
 		uploader: incremental.Uploader{Store: o.Store},
 		active:   newOverlay(),
+		hydrated: make(chan struct{}),
 		wake:     make(chan struct{}, 1),
 		uploads:  make(chan struct{}, parallelUploads),
 		ledger: incremental.NewLedger(incremental.LedgerOptions{
@@ -88,47 +92,27 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.frozen.Store(new([]*frozen))
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
-	if err := s.openDB(ctx); err != nil {
+	stop := context.AfterFunc(ctx, cancel) // reads of remote tables have this context
+	err = s.openDB(ctx, background)
+	if !stop() && err == nil {
+		err = errors.Join(context.Cause(ctx), s.db.Close(), os.RemoveAll(o.Dir))
+	}
+	if err != nil {
 		cancel()
 		return nil, fmt.Errorf("open state of %s/%d: %w", o.Operator, o.Subtask, err)
 	}
 	s.work.Go(func() { s.background(background) })
+	if s.restored.RemoteObjects > 0 {
+		s.ledger.SetRemote(s.remote.Objects())
+		s.work.Go(func() { s.hydrate(background) })
+	} else {
+		close(s.hydrated)
+	}
 	return s, nil
 }
 
 func (s *Store) dbDir() string    { return filepath.Join(s.opts.Dir, "db") }
 func (s *Store) deltaDir() string { return filepath.Join(s.opts.Dir, "deltas") }
-
-// openDB makes the local directory and leaves none behind if it cannot.
-func (s *Store) openDB(ctx context.Context) (err error) {
-	if entries, err := os.ReadDir(s.opts.Dir); err == nil && len(entries) > 0 {
-		return fmt.Errorf("%s: %w", s.opts.Dir, incremental.ErrDirNotEmpty)
-	}
-	if err := s.fs.MkdirAll(s.deltaDir(), 0o777); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, os.RemoveAll(s.opts.Dir))
-		}
-	}()
-	from := manifest.KeyedState{KeyGroups: s.opts.KeyGroups}
-	if s.opts.Restored != nil {
-		from = *s.opts.Restored
-	}
-	s.restored, err = incremental.Restore(ctx, incremental.RestoreOptions{
-		Store: s.opts.Store, State: from, Dir: s.dbDir(), FS: s.fs,
-	})
-	if err != nil {
-		return err
-	}
-	opts := incremental.DBOptions{FS: s.fs, Failed: s.fail, Logger: s.opts.Logger}
-	if c := s.opts.Caches; c != nil {
-		opts.Cache, opts.FileCache = c.blocks, c.files
-	}
-	s.db, err = pebble.Open(s.dbDir(), incremental.PebbleOptions(opts))
-	return err
-}
 
 // RestoreStats say what it took to restore the state in Open.
 func (s *Store) RestoreStats() incremental.RestoreStats { return s.restored }

@@ -27,31 +27,37 @@ func TestB44_StoreIsAMapAndCheckpointsAreSnapshots(t *testing.T) {
 		opts := testOptions(t)
 		opts.Materialize = MaterializePolicy{MaxDeltas: 1 + rng.IntN(6)}
 		j := newJob(t, opts)
-		for range 60 {
-			j.write(rng, rng.IntN(1500))
-			switch n := rng.IntN(12); {
-			case n < 2:
-				j.check(rng)
-			case n < 6 && len(j.pending) < 2:
-				j.trigger(manifest.Periodic)
-			case n < 9 && len(j.pending) > 0:
-				j.commit()
-			case n < 10 && len(j.live) > 0:
-				c := j.live[rng.IntN(len(j.live))]
-				if err := diff(readBack(t, j.objects, testGroups, c.keyed), c.model); err != nil {
-					t.Fatalf("seed %d: checkpoint %d: %v", seed, c.id, err)
-				}
-			case n < 11 && len(j.pending) > 0:
-				j.abort(rng.IntN(2) == 0)
-			case n == 11 && len(j.live) > 0:
-				j.stop() // with captures and a base under way
-				j.seen.restarts++
-				j.start(j.live[rng.IntN(len(j.live))])
-				j.check(rng)
-			}
-		}
+		j.randomLife(rng)
 		if n := j.seen; min(n.commits, n.bases, n.spills, n.reserved, n.aborts, n.restarts) == 0 {
 			t.Errorf("seed %d left something out: %+v", seed, n)
+		}
+	}
+}
+
+// randomLife does 60 random things, and checks reads and restored states.
+func (j *job) randomLife(rng *rand.Rand) {
+	j.t.Helper()
+	for range 60 {
+		j.write(rng, rng.IntN(1500))
+		switch n := rng.IntN(12); {
+		case n < 2:
+			j.check(rng)
+		case n < 6 && len(j.pending) < 2:
+			j.trigger(manifest.Periodic)
+		case n < 9 && len(j.pending) > 0:
+			j.commit()
+		case n < 10 && len(j.live) > 0:
+			c := j.live[rng.IntN(len(j.live))]
+			if err := diff(readBack(j.t, j.objects, testGroups, c.keyed), c.model); err != nil {
+				j.t.Fatalf("checkpoint %d: %v", c.id, err)
+			}
+		case n < 11 && len(j.pending) > 0:
+			j.abort(rng.IntN(2) == 0)
+		case n == 11 && len(j.live) > 0:
+			j.stop() // with captures and a base under way
+			j.seen.restarts++
+			j.start(j.live[rng.IntN(len(j.live))])
+			j.check(rng)
 		}
 	}
 }

@@ -1,0 +1,102 @@
+package state
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/ckpt-io/ckpt/incremental"
+	"github.com/ckpt-io/ckpt/manifest"
+)
+
+// RestoreMode says when the bytes of a restored state become local.
+type RestoreMode string
+
+// The modes. Lazy opens a store at once: what is read comes from the object
+// store, and the rest in the background (see [Store.Hydrated]). State that is
+// put together from several bases, after a change of the parallelism, is
+// restored eagerly all the same. Eager, the default, has everything local and its
+// digests compared before the store opens (rule R5).
+const (
+	Lazy  RestoreMode = "lazy"
+	Eager RestoreMode = "eager"
+)
+
+// Hydration describes a lazily restored state that is all local by now.
+type Hydration struct {
+	Objects, Bytes int64         // that were left in the object store
+	Duration       time.Duration // from the opening of the store
+}
+
+// openDB makes the local directory and leaves none behind if it cannot. What
+// goes on after Open has the context background.
+func (s *Store) openDB(ctx, background context.Context) (err error) {
+	if entries, err := os.ReadDir(s.opts.Dir); err == nil && len(entries) > 0 {
+		return fmt.Errorf("%s: %w", s.opts.Dir, incremental.ErrDirNotEmpty)
+	}
+	if s.opts.Restore == Lazy {
+		s.remote = incremental.NewRemoteFS(background, s.opts.fs, s.opts.Store)
+		s.fs = incremental.NewRecordFS(s.remote)
+	} else {
+		s.fs = incremental.NewRecordFS(s.opts.fs)
+	}
+	if err := s.fs.MkdirAll(s.deltaDir(), 0o777); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(s.opts.Dir))
+		}
+	}()
+	from := manifest.KeyedState{KeyGroups: s.opts.KeyGroups}
+	if s.opts.Restored != nil {
+		from = *s.opts.Restored
+	}
+	s.restored, err = incremental.Restore(ctx, incremental.RestoreOptions{
+		Store: s.opts.Store, State: from, Dir: s.dbDir(), FS: s.fs,
+	})
+	if err != nil {
+		return err
+	}
+	opts := incremental.DBOptions{FS: s.fs, Failed: s.fail, Logger: s.opts.Logger}
+	compactions := newCompactions()
+	if c := s.opts.Caches; c != nil {
+		opts.Cache, opts.FileCache, compactions = c.blocks, c.files, c.compactions
+	}
+	// A compaction would fetch tables that nobody reads.
+	s.compactor = compactions.Compactor(s.restored.RemoteObjects > 0)
+	opts.Scheduler = s.compactor
+	s.db, err = pebble.Open(s.dbDir(), incremental.PebbleOptions(opts))
+	return err
+}
+
+// hydrate makes what was left in the object store local.
+func (s *Store) hydrate(ctx context.Context) {
+	began := time.Now()
+	err := s.remote.Hydrate(incremental.HydrateOptions{DB: s.db})
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		s.fail(err)
+		return
+	}
+	h := Hydration{Objects: s.restored.RemoteObjects, Bytes: s.restored.RemoteBytes, Duration: time.Since(began)}
+	s.mu.Lock()
+	s.ledger.SetRemote(nil)
+	s.mu.Unlock()
+	s.compactor.Let()
+	s.opts.Logger.Info("restored state is all local", "objects", h.Objects, "bytes", h.Bytes, "took", h.Duration)
+	if s.opts.OnHydrated != nil {
+		s.opts.OnHydrated(h)
+	}
+	close(s.hydrated)
+}
+
+// Hydrated is closed when all of the restored state is local: at once, if it
+// was restored eagerly; never, if the store fails or is closed before.
+func (s *Store) Hydrated() <-chan struct{} { return s.hydrated }
