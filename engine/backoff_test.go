@@ -27,6 +27,14 @@ func TestF14_StopDuringBackoff(t *testing.T) {
 					close(stop)
 				}
 			}
+			// The last chance is the checkpoint to stop with, which may come before
+			// the first record.
+			src.onSnapshot = func(engine.SourceContext, manifest.ID) error {
+				if runs > 0 && !recovers {
+					return errInjected
+				}
+				return nil
+			}
 			job := counting(src, out, func(r record) (record, error) {
 				if runs == 0 || !recovers {
 					return r, errInjected
@@ -40,6 +48,7 @@ func TestF14_StopDuringBackoff(t *testing.T) {
 			if !recovers && (!errors.Is(err, errInjected) || runs != 2) {
 				t.Fatalf("got %v after %d failures, want the failure after 2", err, runs)
 			}
+			src.onSnapshot = nil
 			run(t, counting(src, out, nil), config(t, store, 1))
 			out.check(t, 1, 200)
 		})

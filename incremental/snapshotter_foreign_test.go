@@ -220,10 +220,12 @@ func TestSnapshotterLives(t *testing.T) {
 	}
 }
 
-// heldTables is smallTables without compactions.
+// heldTables is smallTables without compactions, and so without the stop that
+// would wait for one when level 0 is full.
 func heldTables() *pebble.Options {
 	o := smallTables(false)()
 	o.DisableAutomaticCompactions = true
+	o.L0StopWritesThreshold = 1 << 20
 	return o
 }
 
