@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -61,9 +62,10 @@ func TestDirectoryWithoutFiles(t *testing.T) {
 func TestFrom(t *testing.T) {
 	p := newPlace(t)
 	p.run(t, exit.NotFound, "--from", "latest")
+	leavesNoStore(t, p)
 	p.run(t, exit.OK, "--rate", "20000", "--interval", "20ms")
 	p.run(t, exit.NotFound, "--from", "999")
-	head, err := catalog.New(objectstore.Prefix(openStore(t, p), "wordcount"), "wordcount").Head(t.Context())
+	head, err := catalog.New(objectstore.Prefix(storeOf(t, p), "wordcount"), "wordcount").Head(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +79,15 @@ func TestFrom(t *testing.T) {
 	p.run(t, exit.OK, "--from", "latest")
 }
 
-func openStore(t *testing.T, p place) objectstore.Store {
+// leavesNoStore checks that a start which was refused made nothing.
+func leavesNoStore(t *testing.T, p place) {
+	t.Helper()
+	if _, _, err := storeurl.Open(t.Context(), p.store, false); !errors.Is(err, objectstore.ErrNoBucket) {
+		t.Errorf("the store is there: %v", err)
+	}
+}
+
+func storeOf(t *testing.T, p place) objectstore.Store {
 	t.Helper()
 	store, _, err := storeurl.Open(t.Context(), p.store, false)
 	if err != nil {

@@ -50,17 +50,14 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	if err != nil {
 		return err
 	}
-	store, url, err := storeurl.Open(ctx, c.store, true)
+	store, url, err := openStore(ctx, c)
 	if err != nil {
-		return err
+		return unlessStopped(ctx, err)
 	}
 	if closer, ok := store.(io.Closer); ok {
 		defer func() { err = errors.Join(err, closer.Close()) }()
 	}
-	if err := checkStart(ctx, c, store); err != nil {
-		return unlessStopped(ctx, err)
-	}
-	from, err := resolveFrom(ctx, c, store)
+	from, err := checkStart(ctx, c, store)
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
@@ -115,9 +112,31 @@ func unlessStopped(ctx context.Context, err error) error {
 	return err
 }
 
+// openStore opens the job's store. A directory that is missing is made only if
+// a job that begins there would not be refused.
+func openStore(ctx context.Context, c config) (objectstore.Store, storeurl.URL, error) {
+	store, url, err := storeurl.Open(ctx, c.store, false)
+	if url.Scheme != storeurl.SchemeFile || !errors.Is(err, objectstore.ErrNoBucket) {
+		return store, url, err
+	}
+	if _, err := checkStart(ctx, c, objectstore.NewMem()); err != nil {
+		return nil, url, err
+	}
+	return storeurl.Open(ctx, c.store, true)
+}
+
 // checkStart refuses what would only fail later, when the job has been taken
-// over: output that is not this job's, and input that is not there.
-func checkStart(ctx context.Context, c config, store objectstore.Store) error {
+// over: output that is not this job's, and input or a checkpoint to begin from
+// that is not there. It returns that checkpoint; 0 is the newest.
+func checkStart(ctx context.Context, c config, store objectstore.Store) (manifest.ID, error) {
+	if err := checkFiles(ctx, c, store); err != nil {
+		return 0, err
+	}
+	return resolveFrom(ctx, c, store)
+}
+
+// checkFiles looks at the output and the input.
+func checkFiles(ctx context.Context, c config, store objectstore.Store) error {
 	// Before HEAD is read: another process may be committing the job's first
 	// checkpoint, and its output appears after HEAD lists it.
 	notEmpty := checkOutputEmpty(c.output)

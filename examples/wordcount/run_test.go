@@ -179,6 +179,7 @@ func TestMissingInput(t *testing.T) {
 	if stderr := p.run(t, exit.NotFound); !strings.Contains(stderr, p.input) {
 		t.Errorf("stderr %q", stderr)
 	}
+	leavesNoStore(t, p)
 }
 
 func TestEmptyInput(t *testing.T) {

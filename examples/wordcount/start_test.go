@@ -23,10 +23,10 @@ func TestStartBesideTheFirstCommit(t *testing.T) {
 			return call.Err
 		}),
 	})
-	if err := checkStart(t.Context(), c, store); err != nil {
+	if _, err := checkStart(t.Context(), c, store); err != nil {
 		t.Errorf("refused: %v", err)
 	}
-	if err := checkStart(t.Context(), c, store); err == nil {
+	if _, err := checkStart(t.Context(), c, store); err == nil {
 		t.Error("output that no checkpoint covers was accepted")
 	}
 }
