@@ -17,6 +17,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/remote"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/wal"
 
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
@@ -174,6 +175,41 @@ func TestSnapshotterBlobFiles(t *testing.T) {
 		if blobs == 0 {
 			t.Error("there is no blob file")
 		}
+	}
+}
+
+// A database whose WAL is elsewhere is restored with that place in its options:
+// the copy opens with an empty directory there, or with another one and the old
+// path as one to recover from.
+func TestSnapshotterWALDir(t *testing.T) {
+	opts := func() *pebble.Options {
+		o := smallTables(false)()
+		o.WALDir = "/wal"
+		return o
+	}
+	store := newPutStore(t)
+	w := openUserDB(t, store, vfs.NewMem(), "/", opts, 1, 1, nil)
+	model := make(map[string]string)
+	w.churn(rand.New(rand.NewPCG(5, 5)), model, 500)
+	op := w.snapshot(1)
+	moved := func() *pebble.Options {
+		o, old := smallTables(false)(), vfs.NewMem()
+		if err := old.MkdirAll("/wal", 0o700); err != nil {
+			t.Fatal(err)
+		}
+		o.WALDir, o.WALRecoveryDirs = "/other", []wal.Dir{{FS: old, Dirname: "/wal"}}
+		return o
+	}
+	for name, opts := range map[string]func() *pebble.Options{"the same, empty": opts, "another": moved} {
+		restoreUserDB(t, store, op, opts, func(db *pebble.DB) { sameState(t, contents(t, db), model, name) })
+	}
+	neither := smallTables(false)()
+	neither.FS = vfs.NewMem()
+	if _, err := Restore(t.Context(), RestoreOptions{Store: store, State: *op.Tasks[0].Keyed, Dir: "/restored", FS: neither.FS}); err != nil {
+		t.Fatal(err)
+	}
+	if db, err := pebble.Open("/restored", neither); err == nil {
+		t.Errorf("opened without the old path: %v", db.Close())
 	}
 }
 

@@ -23,14 +23,14 @@ import (
 // putStore knows what was written to it, and refuses to be asked what it has.
 type putStore struct {
 	objectstore.Store
-	t    *testing.T
+	t    testing.TB
 	fail func(key string) error
 
 	mu   sync.Mutex
 	puts map[string]int64 // sizes by key
 }
 
-func newPutStore(t *testing.T) *putStore {
+func newPutStore(t testing.TB) *putStore {
 	return &putStore{Store: objectstore.NewMem(), t: t, puts: make(map[string]int64)}
 }
 

@@ -41,7 +41,8 @@ type restoredDoc struct {
 
 const restoreHelp = `Write the keyed state of a checkpoint as Pebble databases, one for each subtask:
 DIR/<operator>/<subtask>/. They open with plain Pebble v2 and default options;
-a key begins with its key group (2 bytes, big-endian).
+a key begins with its key group (2 bytes, big-endian). A backup of a Pebble
+database of your own comes back as it was: open it with your options.
 
 DIR must not exist or be empty. Every object is compared with its size and
 SHA-256 before Pebble sees it. DIR appears when everything is in it: a command
