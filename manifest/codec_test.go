@@ -58,7 +58,11 @@ func TestRoundTrip(t *testing.T) {
 	timeless.Time = time.Time{}
 	whole := sample()
 	whole.Operators[0].Tasks[1].Keyed.Pieces = []Piece{{KeyGroups: KeyGroupRange{64, 127}, Base: &Base{Whole: true}}}
-	for name, m := range map[string]*Manifest{"full": sample(), "empty": empty, "without time": timeless, "whole": whole} {
+	encrypted := sample()
+	encrypted.KeyIDs = []string{"0123456789abcdef", "fedcba9876543210"}
+	for name, m := range map[string]*Manifest{
+		"full": sample(), "empty": empty, "without time": timeless, "whole": whole, "encrypted": encrypted,
+	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode(encoded(t, m))
 			if err != nil {

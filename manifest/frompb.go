@@ -17,6 +17,7 @@ func fromProto(m *pb.Manifest) (*Manifest, error) {
 		ID: ID(m.GetId()), Epoch: Epoch(m.GetEpoch()),
 		Kind: Kind(m.GetKind()), Base: ID(m.GetBase()), Time: nanoTime(m.GetTimeUnixNano()),
 		Operators: convertPtr(m.GetOperators(), c.operator),
+		KeyIDs:    m.GetKeyIds(),
 		Stats: Stats{
 			TMax: time.Duration(m.GetStats().GetTMax()), Duration: time.Duration(m.GetStats().GetDuration()),
 			NewBytes: m.GetStats().GetNewBytes(), FullBytes: m.GetStats().GetFullBytes(), Objects: m.GetStats().GetObjects(),

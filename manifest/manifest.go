@@ -38,6 +38,9 @@ type Manifest struct {
 	Time      time.Time
 	Operators []Operator // ordered by UID
 	Stats     Stats
+	// KeyIDs are the ids of the keys under which the manifest and its objects
+	// are encrypted, ascending; none if they are not.
+	KeyIDs []string `json:",omitempty"`
 }
 
 // Operator is the state of all subtasks of one operator.

@@ -12,6 +12,7 @@ func toProto(m *Manifest) *pb.Manifest {
 		Id: uint64(m.ID), Epoch: uint64(m.Epoch),
 		Kind: string(m.Kind), Base: uint64(m.Base),
 		Operators: convert(m.Operators, operatorToProto),
+		KeyIds:    m.KeyIDs,
 		Stats: &pb.Stats{
 			TMax: int64(m.Stats.TMax), Duration: int64(m.Stats.Duration),
 			NewBytes: m.Stats.NewBytes, FullBytes: m.Stats.FullBytes, Objects: m.Stats.Objects,

@@ -17,6 +17,9 @@ const (
 	maxUUID     = 64
 	maxHasher   = 100
 	maxFileName = 255
+
+	maxKeyID  = 64
+	maxKeyIDs = 1024
 )
 
 // Validate checks the rules that every manifest keeps, and returns the first
@@ -57,6 +60,20 @@ func (m *Manifest) validateHeader() error {
 		return fmt.Errorf("time %s is out of range", m.Time)
 	case m.Stats.NewBytes < 0 || m.Stats.FullBytes < 0 || m.Stats.Objects < 0:
 		return errors.New("a size in the figures is negative")
+	}
+	return ValidKeyIDs(m.KeyIDs)
+}
+
+// ValidKeyIDs checks a list of the ids of encryption keys: at most 1024 of 1 to
+// 64 letters and digits, ascending.
+func ValidKeyIDs(ids []string) error {
+	if len(ids) > maxKeyIDs {
+		return fmt.Errorf("%d key ids are too many", len(ids))
+	}
+	for i, id := range ids {
+		if !validName(id, maxKeyID, "") || i > 0 && id <= ids[i-1] {
+			return fmt.Errorf("key id %q is invalid, repeated or out of order", id)
+		}
 	}
 	return nil
 }

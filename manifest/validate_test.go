@@ -35,6 +35,9 @@ func TestF56_BrokenRules(t *testing.T) {
 		{"base of the future", func(m *Manifest) { m.Base = m.ID + 1 }, "not below"},
 		{"kind", func(m *Manifest) { m.Kind = "other" }, "kind"},
 		{"time", func(m *Manifest) { m.Time = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "time"},
+		{"key id", func(m *Manifest) { m.KeyIDs = []string{"a/b"} }, "key id"},
+		{"key ids out of order", func(m *Manifest) { m.KeyIDs = []string{"b", "a"} }, "key id"},
+		{"too many key ids", func(m *Manifest) { m.KeyIDs = make([]string, 2000) }, "too many"},
 		{"negative figure", func(m *Manifest) { m.Stats.FullBytes = -1 }, "negative"},
 
 		{"operator twice", func(m *Manifest) { m.Operators[1] = m.Operators[0] }, "repeated"},

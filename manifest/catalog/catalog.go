@@ -53,14 +53,20 @@ func (c *Catalog) Head(ctx context.Context) (Head, error) {
 // Manifest reads the manifest of a checkpoint that HEAD lists, checks it
 // against size and digest there, and that it is this job's. A missing or
 // damaged one is a *CorruptError; one of a newer version matches
-// manifest.ErrNewerFormat.
+// manifest.ErrNewerFormat; one that is encrypted where the store is not, or the
+// other way round, ErrEncryption, with an *objectstore.KeyError if it takes
+// keys that the store has not.
 func (c *Catalog) Manifest(ctx context.Context, e Entry) (*manifest.Manifest, error) {
 	key := e.ManifestKey()
+	if err := c.checkEntryKeys(e); err != nil {
+		return nil, fmt.Errorf("read manifest of checkpoint %d: %w", e.ID, err)
+	}
 	m, err := c.readManifest(ctx, key, e)
 	switch {
 	case err == nil:
 		return m, nil
-	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, objectstore.ErrNotExist):
+	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, objectstore.ErrNotExist),
+		errors.Is(err, objectstore.ErrDamaged), errors.Is(err, objectstore.ErrNotEncrypted):
 		return nil, fmt.Errorf("read manifest: %w", &CorruptError{Key: key, Err: err})
 	default:
 		return nil, fmt.Errorf("read manifest %q: %w", key, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -50,7 +51,7 @@ func TestB16_CommitThenRead(t *testing.T) {
 	}
 	c := w.catalog()
 	h, found, err := c.Resolve(t.Context(), "latest")
-	if err != nil || found != e {
+	if err != nil || !reflect.DeepEqual(found, e) {
 		t.Fatalf("latest is %+v, %v; want %+v", found, err, e)
 	}
 	if h.NextID != 8 || h.Epoch != 1 {
@@ -128,7 +129,7 @@ func TestCommit_Again(t *testing.T) {
 	}
 	w.Forget()
 	again, err := o.Commit(t.Context(), m, nil)
-	if err != nil || again != first {
+	if err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("got %+v, %v", again, err)
 	}
 	if got := w.calls(); len(got) != 0 {

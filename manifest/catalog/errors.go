@@ -29,6 +29,9 @@ var (
 	// ErrHeadLost is a job that has objects but no HEAD. It is never started
 	// anew over them.
 	ErrHeadLost = errors.New("job has objects but its HEAD is missing")
+	// ErrEncryption refuses a job that is encrypted where the store is not, or
+	// the other way round: the objects of one job are all the one or the other.
+	ErrEncryption = errors.New("encryption of the job and of the store differ")
 	// ErrPinLost is a pin that was not renewed in time: what it guarded may
 	// be deleted.
 	ErrPinLost = errors.New("pin was lost")

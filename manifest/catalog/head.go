@@ -7,9 +7,14 @@ import (
 	"github.com/ckpt-io/ckpt/manifest"
 )
 
-// Format is the format of HEAD that this version writes, and the newest that
-// it reads.
-const Format = 1
+// Format is the newest format of HEAD that this version reads. It writes the
+// oldest that holds what HEAD says: 1, or 2 for a job that is encrypted.
+const Format = 2
+
+const (
+	formatPlain     = 1
+	formatEncrypted = 2
+)
 
 // Head is the content of HEAD: what the job is, who owns it, and the
 // checkpoints that exist. Its JSON is the stored form.
@@ -26,6 +31,17 @@ type Head struct {
 	Operators []OperatorInfo `json:"operators"`
 	// Checkpoints are the live ones, ascending by ID.
 	Checkpoints []Entry `json:"checkpoints"`
+	// Keys say under which key the objects of which epochs are encrypted; none
+	// if the job is not. Ascending by epoch. Only those are kept that a
+	// checkpoint needs, and the last, which is in use.
+	Keys []Key `json:"keys,omitempty"`
+}
+
+// Key is an encryption key and the first epoch whose objects are encrypted
+// under it; the next one's ends its use.
+type Key struct {
+	ID    string         `json:"id"`
+	Epoch manifest.Epoch `json:"epoch"`
 }
 
 // OperatorInfo tells a reader of HEAD which graph its owner runs. What state a
@@ -49,6 +65,9 @@ type Entry struct {
 	NewBytes       int64           `json:"new_bytes"`
 	FullBytes      int64           `json:"full_bytes"`
 	Objects        int64           `json:"objects"`
+	// KeyIDs are the ids of the keys that reading the checkpoint takes,
+	// ascending; none if it is not encrypted.
+	KeyIDs []string `json:"key_ids,omitempty"`
 }
 
 // ManifestKey is the name of the checkpoint's manifest.
@@ -83,5 +102,6 @@ func (h Head) Find(id manifest.ID) (Entry, bool) {
 func (h Head) clone() Head {
 	h.Operators = append([]OperatorInfo(nil), h.Operators...)
 	h.Checkpoints = append([]Entry(nil), h.Checkpoints...)
+	h.Keys = append([]Key(nil), h.Keys...)
 	return h
 }

@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 
 func sampleHead() Head {
 	return Head{
-		Format: Format, Job: job, UUID: "7c1f7dbe-6f3e-4d0e-a2b7-2f8f8a0d3c11",
+		Format: formatPlain, Job: job, UUID: "7c1f7dbe-6f3e-4d0e-a2b7-2f8f8a0d3c11",
 		Epoch: 3, Owner: "OWNER", Swap: "SWAP", NextID: 43,
 		Operators: []OperatorInfo{
 			{UID: "count", MaxParallelism: 128, Hasher: "murmur3-32/1"},
@@ -34,9 +34,24 @@ func sampleHead() Head {
 	}
 }
 
-func TestHead_GoldenFile(t *testing.T) {
-	name := filepath.Join("testdata", "head-v1.golden")
-	data, err := encodeHead(sampleHead())
+// encryptedHead is of a job whose key was changed once.
+func encryptedHead() Head {
+	h := sampleHead()
+	h.Format = formatEncrypted
+	h.Keys = []Key{{ID: "0123456789abcdef", Epoch: 1}, {ID: "fedcba9876543210", Epoch: 3}}
+	h.Checkpoints[0].KeyIDs = []string{"0123456789abcdef"}
+	h.Checkpoints[1].KeyIDs = []string{"0123456789abcdef", "fedcba9876543210"}
+	return h
+}
+
+func TestHead_GoldenFiles(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { checkGolden(t, "head-v1.golden", sampleHead()) })
+	t.Run("encrypted", func(t *testing.T) { checkGolden(t, "head-v2.golden", encryptedHead()) })
+}
+
+func checkGolden(t *testing.T, file string, head Head) {
+	name := filepath.Join("testdata", file)
+	data, err := encodeHead(head)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +68,7 @@ func TestHead_GoldenFile(t *testing.T) {
 		t.Errorf("HEAD is written as\n%s", data)
 	}
 	h, err := decodeHead(golden, job)
-	if err != nil || !reflect.DeepEqual(h, sampleHead()) {
+	if err != nil || !reflect.DeepEqual(h, head) {
 		t.Errorf("golden file reads as %+v, %v", h, err)
 	}
 	if !json.Valid(golden) {
@@ -106,6 +121,14 @@ func TestF26_F62_HeadBreaksRules(t *testing.T) {
 		{"operator twice", func(h *Head) { h.Operators[1].UID = "count" }, "repeated"},
 		{"operator with a bad uid", func(h *Head) { h.Operators[0].UID = "../x" }, "invalid"},
 		{"max parallelism", func(h *Head) { h.Operators[0].MaxParallelism = 0 }, "max parallelism"},
+		{"format of the future", func(h *Head) { h.Format = 3 }, "format 3"},
+		{"keys in format 1", func(h *Head) { *h = encryptedHead(); h.Format = 1 }, "format 1"},
+		{"no keys in format 2", func(h *Head) { h.Format = 2 }, "format 2"},
+		{"key id", func(h *Head) { *h = encryptedHead(); h.Keys[0].ID = "" }, "key id"},
+		{"key of the future", func(h *Head) { *h = encryptedHead(); h.Keys[1].Epoch = 4 }, "out of order"},
+		{"keys out of order", func(h *Head) { *h = encryptedHead(); h.Keys[0].Epoch = 3 }, "out of order"},
+		{"plain checkpoint", func(h *Head) { *h = encryptedHead(); h.Checkpoints[0].KeyIDs = nil }, "checkpoint 40"},
+		{"unknown key", func(h *Head) { *h = encryptedHead(); h.Checkpoints[0].KeyIDs = []string{"x"} }, "not one of the job's"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			h := sampleHead()
@@ -182,15 +205,17 @@ func TestHead_Find(t *testing.T) {
 }
 
 func FuzzDecodeHead(f *testing.F) {
-	data, err := encodeHead(sampleHead())
-	if err != nil {
-		f.Fatal(err)
+	for _, h := range []Head{sampleHead(), encryptedHead()} {
+		data, err := encodeHead(h)
+		if err != nil {
+			f.Fatal(err)
+		}
+		content, err := checkSum(data)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
 	}
-	content, err := checkSum(data)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(content)
 	f.Fuzz(func(t *testing.T, content []byte) {
 		h, err := decodeHead(sealHead(content), job)
 		if err != nil {

@@ -91,8 +91,8 @@ func checkSum(data []byte) ([]byte, error) {
 
 func (h *Head) validate(job string) error {
 	switch {
-	case h.Format != Format:
-		return fmt.Errorf("format %d does not exist", h.Format)
+	case h.Format != h.format():
+		return fmt.Errorf("format %d does not exist, or is not that of its content", h.Format)
 	case h.Job != job || !manifest.ValidJob(h.Job):
 		return fmt.Errorf("belongs to job %q, not %q", h.Job, job)
 	case h.UUID == "" || len(h.UUID) > maxName:
@@ -113,6 +113,9 @@ func (h *Head) validate(job string) error {
 			return fmt.Errorf("operator %q: max parallelism %d is out of range", o.UID, o.MaxParallelism)
 		}
 	}
+	if err := h.validateKeys(); err != nil {
+		return err
+	}
 	return h.validateCheckpoints()
 }
 
@@ -128,6 +131,9 @@ func (h *Head) validateCheckpoints() error {
 			return fmt.Errorf("checkpoint %d: unknown kind %q", e.ID, e.Kind)
 		case e.ManifestSize < 0 || e.NewBytes < 0 || e.FullBytes < 0 || e.Objects < 0:
 			return fmt.Errorf("checkpoint %d: a size is negative", e.ID)
+		}
+		if err := h.validateEntryKeys(e); err != nil {
+			return fmt.Errorf("checkpoint %d: %w", e.ID, err)
 		}
 		before = e
 	}

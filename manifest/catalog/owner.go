@@ -51,7 +51,7 @@ func (o *Owner) Head() Head {
 // one that lists it, with next_id above it and without the checkpoints that
 // retire names. retire (it may be nil) sees HEAD with the new entry, may run
 // several times and must not have effects. All objects that the manifest names
-// are durable before the call. An empty m.JobUUID is filled in.
+// are durable before the call. An empty m.JobUUID is filled in, and m.KeyIDs.
 //
 // Commit blocks until the outcome is known or ctx ends; after nil the
 // checkpoint counts, whatever happens then. Errors: ErrFenced; ErrBaseGone,
@@ -74,6 +74,8 @@ func (o *Owner) commit(ctx context.Context, m *manifest.Manifest, retire func(He
 		return Entry{}, fmt.Errorf("manifest is of job %q (%s), epoch %d, the owner of %q (%s), epoch %d",
 			m.Job, m.JobUUID, m.Epoch, o.catalog.job, o.uuid, o.epoch)
 	}
+	head := o.Head()
+	m.KeyIDs = head.keyIDs(m)
 	data, err := manifest.Encode(m)
 	if err != nil {
 		return Entry{}, err
@@ -103,6 +105,7 @@ func newEntry(m *manifest.Manifest, data []byte) Entry {
 		ManifestSize: int64(len(data)), ManifestSHA256: sha256.Sum256(data),
 		TMax: m.Stats.TMax, Duration: m.Stats.Duration,
 		NewBytes: m.Stats.NewBytes, FullBytes: m.Stats.FullBytes, Objects: m.Stats.Objects,
+		KeyIDs: m.KeyIDs,
 	}
 }
 
@@ -137,6 +140,7 @@ func without(h Head, ids []manifest.ID) (Head, error) {
 		return Head{}, fmt.Errorf("%w: %d", ErrNewest, newest.ID)
 	}
 	h.Checkpoints = slices.DeleteFunc(h.Checkpoints, func(e Entry) bool { return slices.Contains(ids, e.ID) })
+	h.dropKeys()
 	return h, nil
 }
 

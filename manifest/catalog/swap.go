@@ -30,7 +30,7 @@ func (c *Catalog) swap(ctx context.Context, cur snapshot, edit edit) (snapshot, 
 		if err != nil {
 			return cur, err
 		}
-		next.Format, next.Job, next.Swap = Format, c.job, rand.Text()
+		next.Format, next.Job, next.Swap = next.format(), c.job, rand.Text()
 		seen, won, err := c.settle(ctx, cur, next)
 		if err != nil {
 			return cur, fmt.Errorf("swap HEAD: %w", err)

@@ -36,8 +36,10 @@ type TakeOverOptions struct {
 //
 // It fails with ErrHeadLost over a job whose HEAD is gone, with an error that
 // matches manifest.ErrCorrupt or manifest.ErrNewerFormat over a HEAD it cannot
-// read, and with manifest.ErrOverflow if the epoch cannot rise. On
-// ErrUnresolved the epoch may have risen, or may yet.
+// read, with manifest.ErrOverflow if the epoch cannot rise, and, of a job that
+// has checkpoints, with ErrEncryption if they are encrypted and the store is
+// not or the other way round, and with objectstore.ErrKey if the store lacks a
+// key that one of them takes. On ErrUnresolved the epoch may have risen, or may yet.
 func (c *Catalog) TakeOver(ctx context.Context, opts TakeOverOptions) (*Owner, error) {
 	cur, err := c.loadPatiently(ctx)
 	if err != nil {
@@ -78,6 +80,9 @@ func (c *Catalog) succeed(ctx context.Context, cur snapshot, nonce string, opts 
 			return Head{}, err
 		}
 	}
+	if err := c.checkKeys(cur.head); err != nil {
+		return Head{}, err
+	}
 	if opts.Check != nil {
 		if err := opts.Check(ctx, cur.head.clone()); err != nil {
 			return Head{}, err
@@ -89,6 +94,7 @@ func (c *Catalog) succeed(ctx context.Context, cur snapshot, nonce string, opts 
 	}
 	next.Epoch++ // past the last one HEAD is not encoded
 	next.Owner = nonce
+	next.useKey(objectstore.KeyIDs(c.store))
 	if opts.Operators != nil {
 		next.Operators = slices.SortedFunc(slices.Values(opts.Operators), func(a, b OperatorInfo) int {
 			return cmp.Compare(a.UID, b.UID)

@@ -51,10 +51,13 @@ type Manifest struct {
 	Kind             string   `protobuf:"bytes,6,opt,name=kind,proto3" json:"kind,omitempty"`    // "checkpoint", "final", "stop", "savepoint"
 	// Checkpoint whose objects this one may name besides those uploaded after
 	// it; 0 if it builds on none.
-	Base          uint64      `protobuf:"varint,7,opt,name=base,proto3" json:"base,omitempty"`
-	TimeUnixNano  int64       `protobuf:"varint,8,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"` // when it was triggered; 0: not known
-	Operators     []*Operator `protobuf:"bytes,9,rep,name=operators,proto3" json:"operators,omitempty"`                              // ascending by uid
-	Stats         *Stats      `protobuf:"bytes,10,opt,name=stats,proto3" json:"stats,omitempty"`
+	Base         uint64      `protobuf:"varint,7,opt,name=base,proto3" json:"base,omitempty"`
+	TimeUnixNano int64       `protobuf:"varint,8,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"` // when it was triggered; 0: not known
+	Operators    []*Operator `protobuf:"bytes,9,rep,name=operators,proto3" json:"operators,omitempty"`                              // ascending by uid
+	Stats        *Stats      `protobuf:"bytes,10,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Ids of the keys under which its objects are encrypted, its own among them;
+	// none: they are not. Ascending.
+	KeyIds        []string `protobuf:"bytes,16,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -155,6 +158,13 @@ func (x *Manifest) GetOperators() []*Operator {
 func (x *Manifest) GetStats() *Stats {
 	if x != nil {
 		return x.Stats
+	}
+	return nil
+}
+
+func (x *Manifest) GetKeyIds() []string {
+	if x != nil {
+		return x.KeyIds
 	}
 	return nil
 }
@@ -1028,7 +1038,7 @@ var File_manifest_proto protoreflect.FileDescriptor
 
 const file_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x0emanifest.proto\x12\x10ckpt.manifest.v1\"\xc1\x02\n" +
+	"\x0emanifest.proto\x12\x10ckpt.manifest.v1\"\xda\x02\n" +
 	"\bManifest\x12+\n" +
 	"\x11required_features\x18\x01 \x03(\tR\x10requiredFeatures\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x19\n" +
@@ -1040,7 +1050,8 @@ const file_manifest_proto_rawDesc = "" +
 	"\x0etime_unix_nano\x18\b \x01(\x03R\ftimeUnixNano\x128\n" +
 	"\toperators\x18\t \x03(\v2\x1a.ckpt.manifest.v1.OperatorR\toperators\x12-\n" +
 	"\x05stats\x18\n" +
-	" \x01(\v2\x17.ckpt.manifest.v1.StatsR\x05stats\"\xad\x01\n" +
+	" \x01(\v2\x17.ckpt.manifest.v1.StatsR\x05stats\x12\x17\n" +
+	"\akey_ids\x18\x10 \x03(\tR\x06keyIds\"\xad\x01\n" +
 	"\bOperator\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\rR\vparallelism\x12'\n" +
