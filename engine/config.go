@@ -10,6 +10,7 @@ import (
 	"github.com/ckpt-io/ckpt/engine/state"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 )
 
 // The bounds of Config.OverlayBytes are those of package state; a Config past
@@ -23,6 +24,11 @@ const (
 type Config struct {
 	// Store holds the jobs' checkpoints, each under its job's name.
 	Store objectstore.Store
+	// Keys, if not nil, encrypt the job's checkpoints before they are stored;
+	// see package seal. A job that has checkpoints stays encrypted, or plain.
+	// Run refuses to start if the keys do not open them, or if what it stores
+	// turns out not to be encrypted.
+	Keys *seal.Keys
 	// StateDir is a local directory for working state, which is disposable.
 	// Empty means a temporary directory that is removed at the end.
 	StateDir string
@@ -121,6 +127,11 @@ func (c Config) withDefaults() (Config, int, error) {
 	var errs []error
 	if c.Store == nil {
 		errs = append(errs, errors.New("no object store"))
+	} else if len(objectstore.KeyIDs(c.Store)) > 0 {
+		errs = append(errs, errors.New("the object store is encrypted as a whole: give Keys and the store underneath"))
+	}
+	if c.Keys != nil && len(c.Keys.IDs()) == 0 {
+		errs = append(errs, seal.ErrNoKeys)
 	}
 	if c.Parallelism < 0 {
 		errs = append(errs, fmt.Errorf("parallelism %d: want 1 or more", c.Parallelism))

@@ -13,6 +13,7 @@ import (
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 )
 
 // openFiles bounds the table files that all keyed state of a process keeps
@@ -27,7 +28,9 @@ const openFiles = 1000
 // A job whose newest checkpoint is final has ended: Run commits what output
 // may be pending and returns nil. A graph that does not fit the job's state is
 // refused with an *IncompatibleError, one that is wrong by itself with a
-// *GraphError; both before anything is changed.
+// *GraphError, and Keys that do not fit the job's checkpoints with an error that
+// matches catalog.ErrEncryption or objectstore.ErrKey; all before anything is
+// changed.
 func Run(ctx context.Context, job *Job, cfg Config) error {
 	r, err := newRunner(job, cfg)
 	if err != nil {
@@ -72,6 +75,7 @@ type runner struct {
 	cfg     Config
 	keep    int
 	store   objectstore.Store // the job's part
+	sealed  *seal.Store       // the same, if it is encrypted
 	catalog *catalog.Catalog
 	caches  *state.Caches
 	dir     string
@@ -80,6 +84,7 @@ type runner struct {
 	epoch      manifest.Epoch // of the last execution
 	firstEpoch manifest.Epoch // of the first
 	probed     bool
+	effective  bool // encryption was seen to be
 }
 
 func newRunner(job *Job, cfg Config) (*runner, error) {
@@ -99,6 +104,12 @@ func newRunner(job *Job, cfg Config) (*runner, error) {
 		r.tempDir = true
 	}
 	r.store = objectstore.Prefix(cfg.Store, job.name)
+	if cfg.Keys != nil {
+		if r.sealed, err = seal.New(r.store, cfg.Keys); err != nil {
+			return nil, err
+		}
+		r.store = r.sealed
+	}
 	r.catalog = catalog.New(r.store, job.name)
 	r.caches = state.NewCaches(cfg.CacheBytes, openFiles)
 	return r, nil
@@ -168,6 +179,9 @@ func (r *runner) attempt(ctx context.Context, x *execution) error {
 		}
 		r.probed = true
 	}
+	if err := r.checkEncryption(ctx); err != nil {
+		return err
+	}
 	own, err := r.takeOver(ctx)
 	if err != nil {
 		return err
@@ -184,6 +198,22 @@ func (r *runner) attempt(ctx context.Context, x *execution) error {
 		return x.finish(ctx)
 	}
 	return x.run(ctx)
+}
+
+// checkEncryption makes sure, once, that what the job stores is encrypted if it
+// is to be, and that HEAD will say so.
+func (r *runner) checkEncryption(ctx context.Context) error {
+	if r.sealed == nil || r.effective {
+		return nil
+	}
+	if len(objectstore.KeyIDs(r.store)) == 0 {
+		return seal.ErrNotEffective
+	}
+	if err := r.sealed.Check(ctx, manifest.ProbePrefix); err != nil {
+		return err
+	}
+	r.effective = true
+	return nil
 }
 
 // sweepStateDirs removes what crashed runs before this one left behind. What
@@ -215,6 +245,7 @@ func permanent(err error, owned bool) bool {
 		ErrFenced, coordinator.ErrFenced, ErrOutputBeyond, catalog.ErrHeadLost,
 		manifest.ErrCorrupt, manifest.ErrNewerFormat, manifest.ErrOverflow,
 		objectstore.ErrConditionsIgnored, objectstore.ErrNoBucket,
+		objectstore.ErrKey, objectstore.ErrNotEncrypted, catalog.ErrEncryption, seal.ErrNotEffective,
 	}
 	if !owned {
 		final = append(final, catalog.ErrNotFound, objectstore.ErrPermission)

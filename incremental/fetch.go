@@ -22,7 +22,7 @@ import (
 // read.
 func fetch(ctx context.Context, s objectstore.Store, o manifest.Object, w io.Writer) error {
 	r, info, err := s.Get(ctx, o.Key, 0, -1)
-	if errors.Is(err, objectstore.ErrNotExist) {
+	if errors.Is(err, objectstore.ErrNotExist) || damaged(err) {
 		return &manifest.CorruptError{Key: o.Key, Err: err}
 	}
 	if err != nil {
@@ -34,6 +34,9 @@ func fetch(ctx context.Context, s objectstore.Store, o manifest.Object, w io.Wri
 	}
 	h := sha256.New()
 	n, err := io.Copy(io.MultiWriter(h, w), io.LimitReader(r, o.Size))
+	if damaged(err) {
+		return &manifest.CorruptError{Key: o.Key, Err: err}
+	}
 	if err != nil {
 		return fmt.Errorf("fetch %s: %w", o.Key, err)
 	}
@@ -43,6 +46,12 @@ func fetch(ctx context.Context, s objectstore.Store, o manifest.Object, w io.Wri
 		return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("sha256 of %d bytes is %s, want %s", n, got, o.SHA256)}
 	}
 	return nil
+}
+
+// damaged reports whether an encrypting store found that an object is not what
+// it stored.
+func damaged(err error) bool {
+	return errors.Is(err, objectstore.ErrDamaged) || errors.Is(err, objectstore.ErrNotEncrypted)
 }
 
 // download brings the objects of a state into the scratch directory; a lazy one

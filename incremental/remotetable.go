@@ -246,6 +246,8 @@ func (t *remoteTable) readError(err error) error {
 		return context.Cause(t.fs.ctx)
 	case errors.Is(err, objectstore.ErrNotExist):
 		return t.hide(&manifest.CorruptError{Key: t.object.Key, Err: err})
+	case damaged(err): // or spoiled on its way
+		return &rangeError{t.object.Key, &manifest.CorruptError{Key: t.object.Key, Err: err}}
 	}
 	return &rangeError{t.object.Key, err}
 }

@@ -183,13 +183,13 @@ func (v *verifier) checkObject(ctx context.Context, o manifest.Object) (string, 
 	if v.quick {
 		info, err := v.store.Stat(ctx, o.Key)
 		if err != nil {
-			return missing(err)
+			return problem(err)
 		}
 		size = info.Size
 	} else {
 		r, info, err := v.store.Get(ctx, o.Key, 0, -1)
 		if err != nil {
-			return missing(err)
+			return problem(err)
 		}
 		defer r.Close()
 		if size = info.Size; size == o.Size {
@@ -202,9 +202,15 @@ func (v *verifier) checkObject(ctx context.Context, o manifest.Object) (string, 
 	return "", nil
 }
 
-func missing(err error) (string, error) {
-	if errors.Is(err, objectstore.ErrNotExist) {
+// problem tells what an error says about the object from one of the store.
+func problem(err error) (string, error) {
+	switch {
+	case errors.Is(err, objectstore.ErrNotExist):
 		return "missing", nil
+	case errors.Is(err, objectstore.ErrNotEncrypted):
+		return "not encrypted", nil
+	case errors.Is(err, objectstore.ErrDamaged):
+		return objectstore.ErrDamaged.Error(), nil
 	}
 	return "", err
 }
@@ -212,7 +218,7 @@ func missing(err error) (string, error) {
 func checkDigest(r io.Reader, o manifest.Object) (string, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, r); err != nil {
-		return "", err
+		return problem(err)
 	}
 	if got := manifest.Digest(h.Sum(nil)); got != o.SHA256 {
 		return fmt.Sprintf("SHA-256 is %s, want %s", got, o.SHA256), nil
