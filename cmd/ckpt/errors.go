@@ -9,7 +9,9 @@ import (
 
 	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 	"github.com/ckpt-io/ckpt/retention"
 )
@@ -64,6 +66,12 @@ func hintOf(err error) string {
 		return "store URLs look like file:///abs/dir or s3://bucket/prefix?region=us-east-1"
 	case errors.Is(err, manifest.ErrNewerFormat):
 		return "nothing was changed; use a newer ckpt"
+	case errors.Is(err, seal.ErrBadKeys):
+		return "age-keygen -o FILE makes a key file; docs/security.md says more"
+	case errors.Is(err, objectstore.ErrKey):
+		return "give the file that holds the keys named: --key-file FILE, or set CKPT_KEY_FILE"
+	case errors.Is(err, catalog.ErrEncryption):
+		return "the job is not encrypted: leave out --key-file, and unset CKPT_KEY_FILE"
 	case exit.Is[exit.UsageError](err):
 		return "see ckpt --help, and --help of the command"
 	case errors.Is(err, objectstore.ErrNoSpace), errors.Is(err, syscall.ENOSPC):

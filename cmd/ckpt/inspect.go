@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -77,7 +78,7 @@ ones too, each once, with its key relative to the store URL. Without --json it
 prints nothing else: key, size and SHA-256, one object a line.
 
 --json prints an object:
-  id, epoch, kind, time, t_max_ns, duration_ns, new_bytes, full_bytes
+  id, epoch, kind, time, t_max_ns, duration_ns, new_bytes, full_bytes, key_ids
                  as list does
   num_objects    how many objects a restore reads
   job, job_uuid
@@ -205,7 +206,7 @@ func (a *app) printInspect(doc inspectDoc, objects bool) error {
 func (a *app) printSummary(doc inspectDoc) {
 	t := newTable(a.stdout)
 	t.ResetHeaders()
-	for _, row := range [][]any{
+	rows := [][]any{
 		{"checkpoint", uint64(doc.ID)},
 		{"kind", printable(string(doc.Kind))},
 		{"job", printable(doc.Job) + " (" + printable(doc.JobUUID) + ")"},
@@ -218,8 +219,11 @@ func (a *app) printSummary(doc inspectDoc) {
 		{"full", bytesText(doc.FullBytes)},
 		{"objects", doc.NumObjects},
 		{"manifest", printable(doc.Manifest.Key)},
-		{"", ""},
-	} {
+	}
+	if len(doc.KeyIDs) > 0 {
+		rows = append(rows, []any{"keys", printable(strings.Join(doc.KeyIDs, ", "))})
+	}
+	for _, row := range append(rows, []any{"", ""}) {
 		t.AppendRow(row)
 	}
 	t.Render()

@@ -19,12 +19,13 @@ type checkpointDoc struct {
 	Duration  time.Duration  `json:"duration_ns"`
 	NewBytes  int64          `json:"new_bytes"`
 	FullBytes int64          `json:"full_bytes"`
+	KeyIDs    []string       `json:"key_ids,omitempty"`
 }
 
 func newCheckpointDoc(e catalog.Entry) checkpointDoc {
 	return checkpointDoc{
 		ID: e.ID, Epoch: e.Epoch, Kind: e.Kind, Time: e.Time.UTC(), TMax: e.TMax, Duration: e.Duration,
-		NewBytes: e.NewBytes, FullBytes: e.FullBytes,
+		NewBytes: e.NewBytes, FullBytes: e.FullBytes, KeyIDs: e.KeyIDs,
 	}
 }
 
@@ -46,7 +47,8 @@ reads, OBJECTS how many objects that is.
   time           when it was triggered
   t_max_ns       see T_MAX
   duration_ns    from the trigger to the last report
-  new_bytes, full_bytes, objects`
+  new_bytes, full_bytes, objects
+  key_ids        of the keys that reading it takes; only if it is encrypted`
 
 func (a *app) listCommand() *cobra.Command {
 	return &cobra.Command{

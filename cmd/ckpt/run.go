@@ -20,6 +20,7 @@ type app struct {
 
 	storeURL string
 	job      string
+	keyFile  string
 	json     bool
 
 	// running is set once flags and arguments have been accepted: errors
@@ -71,7 +72,8 @@ const rootHelp = `Show, check, restore and clean up the checkpoints of a stream 
 The store is where the job keeps its checkpoints:
   file:///abs/dir
   s3://bucket/prefix?endpoint=http://127.0.0.1:9000&region=us-east-1&path-style=true
-Credentials come from the AWS default chain, never from the URL.
+Credentials come from the AWS default chain, never from the URL. An encrypted
+job takes --key-file, but for list and probe.
 
 REF is a checkpoint's id or "latest".
 
@@ -99,9 +101,12 @@ func (a *app) rootCommand() *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.storeURL, "store", os.Getenv("CKPT_STORE"), "store `URL` (environment: CKPT_STORE)")
 	flags.StringVar(&a.job, "job", os.Getenv("CKPT_JOB"), "job `name` (environment: CKPT_JOB)")
+	flags.StringVar(&a.keyFile, "key-file", os.Getenv("CKPT_KEY_FILE"), "`file` of the keys of an encrypted job (environment: CKPT_KEY_FILE)")
 	flags.BoolVar(&a.json, "json", false, "print one JSON document")
 	// A default from the environment is not shown: it may be long.
-	flags.Lookup("store").DefValue, flags.Lookup("job").DefValue = "", ""
+	for _, name := range []string{"store", "job", "key-file"} {
+		flags.Lookup(name).DefValue = ""
+	}
 	for _, cmd := range a.commands() {
 		runE := cmd.RunE
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {

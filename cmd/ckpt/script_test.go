@@ -18,7 +18,9 @@ func TestMain(m *testing.M) {
 // TestScript runs the command line as a user does. Scripts have, besides
 // testscript's own commands:
 //
-//	seed DIR JOB N      a job with checkpoints 1 to N in the file store DIR
+//	seed DIR JOB N [KEYFILE]
+//	                    a job with checkpoints 1 to N in the file store DIR
+//	keygen FILE         a new key, before those that are in the key file
 //	fence DIR JOB       another owner takes the job over
 //	orphan DIR JOB ID   an object of the task for checkpoint ID that nothing names
 //	stray DIR KEY       any other object
@@ -40,6 +42,7 @@ func TestScript(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"seed":         scriptSeed,
+			"keygen":       scriptKeygen,
 			"fence":        scriptFence,
 			"orphan":       scriptOrphan,
 			"stray":        scriptStray,

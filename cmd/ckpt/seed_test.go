@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"filippo.io/age"
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/rogpeppe/go-internal/testscript"
@@ -22,6 +23,7 @@ import (
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
 	"github.com/ckpt-io/ckpt/objectstore/file"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 )
 
 // seeder commits checkpoints of a job with a source, lines, and a keyed
@@ -36,7 +38,12 @@ type seeder struct {
 // seed makes checkpoints 1 to n of a job. Checkpoint i has a delta more than
 // the one before, in subtask i % 2, with the keys "k<i>" and "shared".
 func seed(ctx context.Context, root objectstore.Store, job, tmp string, n int) error {
-	s := &seeder{store: objectstore.Prefix(root, job), dir: tmp}
+	return seedStore(ctx, objectstore.Prefix(root, job), job, tmp, n)
+}
+
+// seedStore does so in the job's part of a store.
+func seedStore(ctx context.Context, store objectstore.Store, job, tmp string, n int) error {
+	s := &seeder{store: store, dir: tmp}
 	s.keyed[0].KeyGroups = manifest.KeyGroupRange{First: 0, Last: 63}
 	s.keyed[1].KeyGroups = manifest.KeyGroupRange{First: 64, Last: 127}
 	var err error
@@ -136,7 +143,27 @@ func scriptSeed(ts *testscript.TestScript, _ bool, args []string) {
 	defer os.RemoveAll(tmp)
 	store := openDir(ts, args[0])
 	defer store.Close()
-	ts.Check(seed(context.Background(), store, args[1], tmp, n))
+	part := objectstore.Prefix(store, args[1])
+	if len(args) > 3 {
+		keys, _, err := seal.LoadKeys(ts.MkAbs(args[3]))
+		ts.Check(err)
+		part, err = seal.New(part, keys)
+		ts.Check(err)
+	}
+	ts.Check(seedStore(context.Background(), part, args[1], tmp, n))
+}
+
+// scriptKeygen puts a new key before those in a key file, as a change of keys
+// does.
+func scriptKeygen(ts *testscript.TestScript, _ bool, args []string) {
+	id, err := age.GenerateX25519Identity()
+	ts.Check(err)
+	name := ts.MkAbs(args[0])
+	old, err := os.ReadFile(name)
+	if !errors.Is(err, os.ErrNotExist) {
+		ts.Check(err)
+	}
+	ts.Check(os.WriteFile(name, append([]byte("# a comment\n"+id.String()+"\n"), old...), 0o600))
 }
 
 func scriptFence(ts *testscript.TestScript, _ bool, args []string) {

@@ -13,6 +13,7 @@ import (
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 )
 
@@ -46,8 +47,27 @@ func (a *app) open(ctx context.Context) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	store := objectstore.Prefix(root, a.job)
+	store, err := a.openKeys(objectstore.Prefix(root, a.job))
+	if err != nil {
+		closeStore(root)
+		return nil, err
+	}
 	return &session{app: a, root: root, store: store, cat: catalog.New(store, a.job)}, nil
+}
+
+// openKeys puts the keys of --key-file, if it is given, over the job's store.
+func (a *app) openKeys(store objectstore.Store) (objectstore.Store, error) {
+	if a.keyFile == "" {
+		return store, nil
+	}
+	keys, exposed, err := seal.LoadKeys(a.keyFile)
+	if err != nil {
+		return nil, exit.UsageError{Err: err}
+	}
+	if exposed {
+		a.note("warning: others than its owner may read the key file %q", a.keyFile)
+	}
+	return seal.New(store, keys)
 }
 
 func (s *session) close() { closeStore(s.root) }

@@ -44,6 +44,10 @@ func hint(err error) string {
 	switch {
 	case exit.Is[*engine.IncompatibleError](err):
 		return "start it as it was started before, or use another --job"
+	case errors.Is(err, objectstore.ErrKey):
+		return "give the file that holds the keys named: --key-file FILE"
+	case errors.Is(err, catalog.ErrEncryption):
+		return "the job's checkpoints are not encrypted: leave out --key-file, or use another --job"
 	case exit.Is[exit.UsageError](err):
 		return "see wordcount --help"
 	case errors.Is(err, engine.ErrOutputBeyond):

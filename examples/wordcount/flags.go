@@ -23,6 +23,7 @@ type config struct {
 	input, output  string
 	address        string // of a tcp:// input, which has no path
 	store, job     string
+	keyFile        string
 	stateDir       string
 	parallelism    int
 	maxParallelism int
@@ -54,6 +55,7 @@ func parseFlags(args []string, stdout io.Writer) (config, error) {
 	fs.StringVar(&c.output, "output", "", "`DIR` for the parts of the output")
 	fs.StringVar(&c.store, "store", "", "`URL` of the checkpoints' store: file:///abs/dir or s3://bucket/prefix")
 	fs.StringVar(&c.job, "job", "", "`NAME` of the job in the store")
+	fs.StringVar(&c.keyFile, "key-file", "", "`FILE` of age identities under which the checkpoints are encrypted; the first is for new ones")
 	fs.StringVar(&c.stateDir, "state-dir", "", "`DIR` for local working state, which is disposable")
 	fs.IntVar(&c.parallelism, "parallelism", 2, "subtasks of each operator")
 	fs.IntVar(&c.maxParallelism, "max-parallelism", 128, "key groups, and so the most subtasks; cannot be changed later")

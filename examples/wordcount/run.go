@@ -20,6 +20,7 @@ import (
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 )
 
@@ -47,6 +48,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	var m job.Meter
 	graph, err := newJob(c, &m)
+	if err != nil {
+		return err
+	}
+	keys, err := loadKeys(c.keyFile, logger)
 	if err != nil {
 		return err
 	}
@@ -80,6 +85,7 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	// The end of ctx asks the job to stop; it is not to be torn down.
 	return engine.Run(context.WithoutCancel(ctx), graph, engine.Config{
 		Store:       store,
+		Keys:        keys,
 		StateDir:    local.dir,
 		Parallelism: c.parallelism,
 		Checkpoint:  coordinator.Config{Interval: c.interval},
@@ -92,6 +98,21 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 		From:        from,
 		SkipProbe:   url.UnsafeSingleWriter,
 	})
+}
+
+// loadKeys reads the key file; nil without one.
+func loadKeys(path string, logger *slog.Logger) (*seal.Keys, error) {
+	if path == "" {
+		return nil, nil
+	}
+	keys, exposed, err := seal.LoadKeys(path)
+	if err != nil {
+		return nil, exit.UsageError{Err: err}
+	}
+	if exposed {
+		logger.Warn("others than its owner may read the key file", "file", path)
+	}
+	return keys, nil
 }
 
 // restart bears with trouble for half a minute, as long as trouble is new. A

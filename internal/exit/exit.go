@@ -11,6 +11,7 @@ import (
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 )
 
@@ -18,7 +19,7 @@ import (
 const (
 	OK       = 0
 	Failure  = 1
-	Usage    = 2 // bad flag, bad URL, unknown scheme
+	Usage    = 2 // bad flag, bad URL, unknown scheme, keys that do not fit
 	Corrupt  = 3 // a named object is missing or damaged
 	NotFound = 4 // directory, bucket, job or checkpoint
 	Fenced   = 5 // another process took the job over
@@ -57,7 +58,8 @@ func Code(err error) int {
 	switch {
 	case err == nil:
 		return OK
-	case Is[UsageError](err), errors.Is(err, storeurl.ErrBadURL):
+	case Is[UsageError](err), errors.Is(err, storeurl.ErrBadURL),
+		errors.Is(err, objectstore.ErrKey), errors.Is(err, catalog.ErrEncryption):
 		return Usage
 	case errors.Is(err, catalog.ErrFenced):
 		return Fenced
@@ -65,7 +67,7 @@ func Code(err error) int {
 		return DiskFull
 	case errors.Is(err, manifest.ErrNewerFormat):
 		return Failure
-	case errors.Is(err, manifest.ErrCorrupt):
+	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, objectstore.ErrDamaged), errors.Is(err, objectstore.ErrNotEncrypted):
 		return Corrupt
 	case errors.Is(err, catalog.ErrNotFound), errors.Is(err, objectstore.ErrNoBucket), errors.Is(err, fs.ErrNotExist):
 		return NotFound
@@ -84,7 +86,7 @@ func Is[E error](err error) bool {
 func refused(err error) bool {
 	for _, target := range []error{
 		objectstore.ErrUnavailable, objectstore.ErrPermission, objectstore.ErrRefused, objectstore.ErrConditionsIgnored,
-		objectstore.ErrUnknownOutcome, objectstore.ErrPrecondition, catalog.ErrUnresolved,
+		objectstore.ErrUnknownOutcome, objectstore.ErrPrecondition, catalog.ErrUnresolved, seal.ErrNotEffective,
 	} {
 		if errors.Is(err, target) {
 			return true
