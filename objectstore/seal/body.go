@@ -30,7 +30,7 @@ type sealedBody struct {
 
 	mu   sync.Mutex
 	tags map[int64][overhead]byte
-	kept map[int64][]byte
+	kept map[int64]*[encChunk]byte
 	turn []int64 // the chunks in kept, oldest first
 }
 
@@ -42,7 +42,7 @@ func (k *Keys) seal(object string, body objectstore.Body) (*sealedBody, error) {
 	}
 	return &sealedBody{
 		body: body, size: size, header: header, aead: aead,
-		tags: make(map[int64][overhead]byte), kept: make(map[int64][]byte),
+		tags: make(map[int64][overhead]byte), kept: make(map[int64]*[encChunk]byte),
 	}, nil
 }
 
@@ -77,17 +77,29 @@ func (b *sealedBody) readChunk(p []byte, off int64) (int, error) {
 	if skip == 0 && len(p) >= full && b.size > keptChunks*chunkSize {
 		return full, b.sealChunk(p[:full], i)
 	}
-	b.mu.Lock()
-	sealed := b.kept[i]
-	b.mu.Unlock()
-	if sealed == nil {
-		sealed = make([]byte, full)
-		if err := b.sealChunk(sealed, i); err != nil {
-			return 0, err
-		}
-		b.keep(i, sealed)
+	if n, ok := b.copyKept(p, i, skip); ok {
+		return n, nil
 	}
-	return copy(p, sealed[skip:]), nil
+	buf := buffers.Get().(*[encChunk]byte)
+	if err := b.sealChunk(buf[:full], i); err != nil {
+		buffers.Put(buf)
+		return 0, err
+	}
+	n := copy(p, buf[skip:full])
+	b.keep(i, buf)
+	return n, nil
+}
+
+// copyKept copies from a chunk that is kept, which is only touched under the
+// lock.
+func (b *sealedBody) copyKept(p []byte, i int64, skip int) (int, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	buf := b.kept[i]
+	if buf == nil {
+		return 0, false
+	}
+	return copy(p, buf[skip:chunkLen(b.size, i)+overhead]), true
 }
 
 // sealChunk fills p, which has the chunk's length, with chunk i.
@@ -112,16 +124,30 @@ func (b *sealedBody) sealChunk(p []byte, i int64) error {
 	return nil
 }
 
-func (b *sealedBody) keep(i int64, sealed []byte) {
+// keep takes over buf, which holds chunk i.
+func (b *sealedBody) keep(i int64, buf *[encChunk]byte) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.kept[i] != nil {
+		buffers.Put(buf)
 		return
 	}
 	if len(b.turn) == keptChunks {
+		buffers.Put(b.kept[b.turn[0]])
 		delete(b.kept, b.turn[0])
 		b.turn = b.turn[1:]
 	}
-	b.kept[i] = sealed
+	b.kept[i] = buf
 	b.turn = append(b.turn, i)
+}
+
+// release gives the memory back. Nothing reads the body any more.
+func (b *sealedBody) release() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, buf := range b.kept {
+		buffers.Put(buf)
+	}
+	clear(b.kept)
+	b.turn = nil
 }

@@ -70,6 +70,7 @@ func (s *Store) putSealed(ctx context.Context, key string, body objectstore.Body
 	if err != nil {
 		return objectstore.Info{}, fmt.Errorf("put %q: encrypt: %w", key, err)
 	}
+	defer sealed.release()
 	info, err := s.under.Put(ctx, key, sealed, opts)
 	if err != nil {
 		return objectstore.Info{}, err
