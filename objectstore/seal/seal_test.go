@@ -60,15 +60,15 @@ func newStore(t testing.TB, under objectstore.Store, lines ...string) *seal.Stor
 
 func TestStore(t *testing.T) {
 	t.Run("mem", func(t *testing.T) {
+		t.Parallel()
 		storetest.Run(t, func(t *testing.T) objectstore.Store { return newStore(t, objectstore.NewMem()) })
 	})
-	t.Run("hybrid", func(t *testing.T) {
-		storetest.Run(t, func(t *testing.T) objectstore.Store { return newStore(t, objectstore.NewMem(), newHybrid(t)) })
-	})
 	t.Run("s3", func(t *testing.T) {
+		t.Parallel()
 		storetest.Run(t, func(t *testing.T) objectstore.Store { return newStore(t, fakeS3(t)) })
 	})
 	t.Run("file", func(t *testing.T) {
+		t.Parallel()
 		storetest.Run(t, func(t *testing.T) objectstore.Store {
 			f, err := file.Open(t.TempDir(), file.Options{})
 			if err != nil {
