@@ -157,6 +157,7 @@ func TestRemoteStoreFaultsThatPass(t *testing.T) {
 		"truncated":    {{Op: storetest.Get, Chance: 0.4, Do: storetest.Truncate(10)}},
 		"every one is": {{Op: storetest.Get, Do: storetest.Truncate(segmentSize + 1)}}, // there is progress
 		"flipped once": {{Op: storetest.Get, Nth: 1, Do: storetest.FlipByte(3)}},
+		"spoiled":      {{Op: storetest.Get, Chance: 0.4, Do: storetest.Fail(objectstore.ErrDamaged)}},
 		"slow":         {{Op: storetest.Get, Do: storetest.Delay(time.Millisecond)}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,6 +185,8 @@ func TestRemoteStoreFaultsThatStay(t *testing.T) {
 		"unavailable": {rule: storetest.Rule{Op: storetest.Get, Do: storetest.Fail(objectstore.ErrUnavailable)}, want: objectstore.ErrUnavailable},
 		"no bytes":    {rule: storetest.Rule{Op: storetest.Get, Do: storetest.Truncate(0)}, want: io.EOF},
 		"flipped":     {rule: flipped, corrupt: true},
+		"not ours":    {rule: storetest.Rule{Op: storetest.Get, Do: storetest.Fail(objectstore.ErrDamaged)}, corrupt: true, want: objectstore.ErrDamaged},
+		"plain":       {rule: storetest.Rule{Op: storetest.Get, Do: storetest.Fail(objectstore.ErrNotEncrypted)}, corrupt: true},
 		"other bytes": {corrupt: true, damage: func(t *testing.T, r *remoteBytes) {
 			overwrite(t, r.store, r.object.Key, make([]byte, r.object.Size))
 		}},

@@ -14,6 +14,7 @@ import (
 	"github.com/ckpt-io/ckpt/internal/exit"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
 	"github.com/ckpt-io/ckpt/objectstore"
+	"github.com/ckpt-io/ckpt/objectstore/seal"
 	"github.com/ckpt-io/ckpt/objectstore/storeurl"
 )
 
@@ -37,6 +38,10 @@ func TestExitCodeOfLocalFiles(t *testing.T) {
 		{fmt.Errorf("a: %w: %w", objectstore.ErrUnavailable, refused), exit.Store, "check the endpoint"},
 		{fmt.Errorf("a: %w", engine.ErrOutputBeyond), exit.Usage, "start without --from"},
 		{fmt.Errorf("a: %w", catalog.ErrNotFound), exit.NotFound, "ckpt list"},
+		{fmt.Errorf("a: %w", &objectstore.KeyError{Want: []string{"x"}}), exit.Usage, "give the file that holds the keys"},
+		{fmt.Errorf("a: %w: %w", catalog.ErrEncryption, objectstore.ErrNotEncrypted), exit.Usage, "the job's checkpoints are not"},
+		{fmt.Errorf("a: %w", seal.ErrNotEffective), exit.Store, ""},
+		{fmt.Errorf("a: %w", objectstore.ErrDamaged), exit.Corrupt, ""},
 		{fmt.Errorf("a: %w", catalog.ErrHeadLost), exit.Failure, "put the last version of HEAD back"},
 	}
 	for _, tt := range tests {
