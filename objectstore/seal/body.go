@@ -1,7 +1,6 @@
 package seal
 
 import (
-	"bytes"
 	"crypto/cipher"
 	"errors"
 	"fmt"
@@ -116,7 +115,7 @@ func (b *sealedBody) sealChunk(p []byte, i int64) error {
 	tag := [overhead]byte(p[len(content):])
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if before, ok := b.tags[i]; ok && !bytes.Equal(before[:], tag[:]) {
+	if before, ok := b.tags[i]; ok && before != tag {
 		clear(p)
 		return errBodyChanged
 	}
