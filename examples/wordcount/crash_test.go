@@ -86,7 +86,7 @@ func (p *process) end(t *testing.T) int {
 func TestKilledAgainAndAgain(t *testing.T) {
 	p := newPlace(t)
 	for life := range 6 {
-		proc := start(t, p.args("--parallelism", fmt.Sprint(1+life%4), "--loop", "3", "--rate", "15000"))
+		proc := start(t, p.args("--parallelism", fmt.Sprint(1+life%4), "--loop", "3", "--rate", "4000"))
 		if !proc.waitFor("checkpoint completed", 1+life%3) {
 			t.Fatalf("life %d ended by itself, exit %d:\n%s", life, proc.end(t), proc.log.String())
 		}
@@ -104,7 +104,7 @@ func TestKilledAgainAndAgain(t *testing.T) {
 // and finish, and thaws it.
 func TestF15_FrozenAndReplaced(t *testing.T) {
 	p := newPlace(t)
-	frozen := start(t, p.args("--loop", "3", "--rate", "15000"))
+	frozen := start(t, p.args("--loop", "3", "--rate", "4000"))
 	if !frozen.waitFor("checkpoint completed", 2) {
 		t.Fatalf("exit %d:\n%s", frozen.end(t), frozen.log.String())
 	}
