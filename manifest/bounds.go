@@ -21,13 +21,22 @@ func maxBody(n int) int64 { return 16<<20 + 64*int64(n) }
 // maxElements bounds the messages and byte strings in a body stored in n bytes.
 func maxElements(n int) int { return 1<<17 + n/4 }
 
-// checkElements walks the body without building anything.
+// maxPartBody and maxPartElements are the same for one of many parts. An element
+// takes two bytes at least, so a part that is stored uncompressed is always
+// within them.
+func maxPartBody(n int) int64   { return 4<<10 + 64*int64(n) }
+func maxPartElements(n int) int { return 64 + n/2 }
+
+// checkElements walks the body of a manifest without building anything.
 func checkElements(body []byte, limit int) error {
 	w := walker{left: limit}
-	if err := w.message(body, (*pb.Manifest)(nil).ProtoReflect().Descriptor().Fields()); err != nil {
-		return err
-	}
-	return nil
+	return w.message(body, (*pb.Manifest)(nil).ProtoReflect().Descriptor().Fields())
+}
+
+// checkPartElements does so with a Task.
+func checkPartElements(body []byte, limit int) error {
+	w := walker{left: limit}
+	return w.message(body, (*pb.Task)(nil).ProtoReflect().Descriptor().Fields())
 }
 
 type walker struct{ left int }

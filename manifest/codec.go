@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 	"google.golang.org/protobuf/proto"
@@ -17,8 +18,12 @@ import (
 // newest that it reads. manifest.proto specifies it.
 const Format = 1
 
+// FeatureParts is the required feature of a manifest that refers to parts.
+const FeatureParts = "task-parts"
+
 const (
 	magic       = "ckptmfst"
+	packMagic   = "ckptpart"
 	headerSize  = len(magic) + 2 + 2 + 8
 	minimumSize = headerSize + sha256.Size
 
@@ -32,35 +37,44 @@ func Encode(m *Manifest) ([]byte, error) {
 	if err := m.Validate(); err != nil {
 		return nil, fmt.Errorf("encode manifest: %w: %w", ErrInvalid, err)
 	}
-	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(toProto(m))
+	data, err := encodeProto(toProto(m))
 	if err != nil {
 		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	return data, nil
+}
+
+func encodeProto(m *pb.Manifest) ([]byte, error) {
+	body, err := proto.MarshalOptions{Deterministic: true}.Marshal(m)
+	if err != nil {
+		return nil, err
 	}
 	codec, stored, err := compress(body)
 	if err != nil {
-		return nil, fmt.Errorf("encode manifest: %w", err)
+		return nil, err
 	}
-	return frame(codec, stored), nil
+	return frame(magic, codec, stored), nil
 }
 
 // Decode reads what Encode wrote and validates it. Its errors match
-// ErrCorrupt, or ErrNewerFormat for whole data of a later version. Whatever
+// ErrCorrupt, or ErrNewerFormat for whole data of a later version; a manifest
+// that refers to parts is for DecodeOutline, and ErrParts here. Whatever
 // the data says, it takes no more memory than some tens of MiB and a multiple
 // of len(data). Strings and bytes of the manifest are its own, not data's.
 func Decode(data []byte) (*Manifest, error) {
-	m, err := decode(data)
-	switch {
-	case err == nil:
-		return m, nil
-	case errors.Is(err, ErrNewerFormat):
-		return nil, fmt.Errorf("decode manifest: %w", err)
-	default:
-		return nil, fmt.Errorf("decode manifest: %w: %w", ErrCorrupt, err)
+	o, err := DecodeOutline(data)
+	if err != nil {
+		return nil, err
 	}
+	if len(o.packs) > 0 {
+		return nil, fmt.Errorf("decode manifest: %w", ErrParts)
+	}
+	return &o.head, nil
 }
 
-func decode(data []byte) (*Manifest, error) {
-	codec, stored, err := unframe(data)
+// decodeBody reads the protobuf message of a framed manifest.
+func decodeBody(data []byte) (*pb.Manifest, error) {
+	codec, stored, err := unframe(magic, data)
 	if err != nil {
 		return nil, err
 	}
@@ -71,22 +85,19 @@ func decode(data []byte) (*Manifest, error) {
 	if err := checkElements(body, maxElements(len(stored))); err != nil {
 		return nil, err
 	}
-	var p pb.Manifest
-	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, &p); err != nil {
+	p := new(pb.Manifest)
+	if err := (proto.UnmarshalOptions{DiscardUnknown: true}).Unmarshal(body, p); err != nil {
 		return nil, err
 	}
 	for _, f := range p.GetRequiredFeatures() {
-		// This version knows no feature beyond the format itself.
-		return nil, &NewerFormatError{Have: Format, Want: Format, Feature: f}
+		if f != FeatureParts {
+			return nil, &NewerFormatError{Have: Format, Want: Format, Feature: f}
+		}
 	}
-	m, err := fromProto(&p)
-	if err != nil {
-		return nil, err
-	}
-	return m, m.Validate()
+	return p, nil
 }
 
-func frame(codec uint16, stored []byte) []byte {
+func frame(magic string, codec uint16, stored []byte) []byte {
 	out := make([]byte, 0, minimumSize+len(stored))
 	out = append(out, magic...)
 	out = binary.BigEndian.AppendUint16(out, Format)
@@ -99,17 +110,23 @@ func frame(codec uint16, stored []byte) []byte {
 
 // unframe checks the digest before it believes the version, so that a flipped
 // bit is never taken for a newer format.
-func unframe(data []byte) (codec uint16, stored []byte, err error) {
+func unframe(magic string, data []byte) (codec uint16, stored []byte, err error) {
 	if len(data) < minimumSize {
-		return 0, nil, fmt.Errorf("%d bytes are too few for a manifest", len(data))
+		return 0, nil, fmt.Errorf("%d bytes are too few", len(data))
 	}
 	if !bytes.HasPrefix(data, []byte(magic)) {
-		return 0, nil, errors.New("not a manifest of ckpt")
+		return 0, nil, fmt.Errorf("does not begin with %q", magic)
 	}
 	content, sum := data[:len(data)-sha256.Size], data[len(data)-sha256.Size:]
 	if got := sha256.Sum256(content); !bytes.Equal(got[:], sum) {
 		return 0, nil, errors.New("digest does not match")
 	}
+	return parseFrame(magic, content)
+}
+
+// parseFrame reads a frame that is known to be what was written, but for the
+// digest at its end.
+func parseFrame(magic string, content []byte) (codec uint16, stored []byte, err error) {
 	head := content[len(magic):headerSize]
 	if v := binary.BigEndian.Uint16(head); v > Format {
 		return 0, nil, &NewerFormatError{Have: Format, Want: int(v)}
@@ -124,8 +141,7 @@ func unframe(data []byte) (codec uint16, stored []byte, err error) {
 }
 
 func compress(body []byte) (codec uint16, stored []byte, err error) {
-	// A single segment always declares its length.
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+	enc, err := newEncoder()
 	if err != nil {
 		return 0, nil, err
 	}
@@ -139,30 +155,50 @@ func compress(body []byte) (codec uint16, stored []byte, err error) {
 	return codecZstd, stored, nil
 }
 
+// newEncoder returns an encoder whose EncodeAll writes what decompress reads: a
+// single segment always declares its length.
+func newEncoder() (*zstd.Encoder, error) {
+	return zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
+}
+
 func decompress(codec uint16, stored []byte) ([]byte, error) {
 	switch codec {
 	case codecStored:
 		return stored, nil
 	case codecZstd:
 	default:
-		return nil, &NewerFormatError{Have: Format, Want: Format, Feature: fmt.Sprintf("codec %d", codec)}
-	}
-	// The length that the frame declares is checked before anything is
-	// allocated for it, and the decoder holds the content to it.
-	var head zstd.Header
-	if err := head.Decode(stored); err != nil {
-		return nil, fmt.Errorf("decompress: %w", err)
+		return nil, unknownCodec(codec)
 	}
 	limit := maxBody(len(stored))
-	if !head.HasFCS || head.FrameContentSize > uint64(limit) {
-		return nil, fmt.Errorf("decompress: length %d is above %d or not declared", head.FrameContentSize, limit)
-	}
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(limit)))
+	dec, err := newDecoder(uint64(limit))
 	if err != nil {
 		return nil, err
 	}
 	defer dec.Close()
-	body, err := dec.DecodeAll(stored, make([]byte, 0, head.FrameContentSize))
+	return inflate(dec, nil, stored, limit)
+}
+
+func unknownCodec(codec uint16) error {
+	return &NewerFormatError{Have: Format, Want: Format, Feature: fmt.Sprintf("codec %d", codec)}
+}
+
+func newDecoder(limit uint64) (*zstd.Decoder, error) {
+	return zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(limit))
+}
+
+// inflate decompresses stored into the memory of buf, if that is enough. The
+// length that the frame declares is checked before anything is allocated for
+// it, and the decoder holds the content to it.
+func inflate(dec *zstd.Decoder, buf, stored []byte, limit int64) ([]byte, error) {
+	var head zstd.Header
+	if err := head.Decode(stored); err != nil {
+		return nil, fmt.Errorf("decompress: %w", err)
+	}
+	if !head.HasFCS || head.FrameContentSize > uint64(limit) {
+		return nil, fmt.Errorf("decompress: length %d is above %d or not declared", head.FrameContentSize, limit)
+	}
+	buf = slices.Grow(buf[:0], int(head.FrameContentSize))
+	body, err := dec.DecodeAll(stored, buf)
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}

@@ -42,7 +42,7 @@ func resealed(t testing.TB, body []byte) []byte {
 		t.Fatal(err)
 	}
 	defer enc.Close()
-	return frame(codecZstd, enc.EncodeAll(body, nil))
+	return frame(magic, codecZstd, enc.EncodeAll(body, nil))
 }
 
 // seal puts the right digest at the end of a changed frame.
@@ -279,7 +279,7 @@ func longBomb(t *testing.T, n int, declared bool) []byte {
 	if err := enc.Close(); err != nil {
 		t.Fatal(err)
 	}
-	return frame(codecZstd, stored.Bytes())
+	return frame(magic, codecZstd, stored.Bytes())
 }
 
 // manyBomb is a manifest with n operators of two bytes each.
@@ -346,7 +346,7 @@ func FuzzBody(f *testing.F) {
 	}
 	f.Add(body)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		m, err := Decode(frame(codecStored, body))
+		m, err := Decode(frame(magic, codecStored, body))
 		if err != nil {
 			return
 		}

@@ -12,6 +12,9 @@ var (
 	// ErrNewerFormat is stored data of a version of ckpt that came after this
 	// one. Nobody may delete on the ground of data they cannot read.
 	ErrNewerFormat = errors.New("written by a newer version")
+	// ErrParts is a manifest whose tasks stand in other objects, met by one who
+	// reads whole ones only.
+	ErrParts = errors.New("manifest refers to parts in other objects")
 	// ErrInvalid is a manifest that Encode refuses because it breaks the rules
 	// that Decode would hold it to.
 	ErrInvalid = errors.New("invalid manifest")

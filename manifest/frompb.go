@@ -8,22 +8,56 @@ import (
 	"github.com/ckpt-io/ckpt/manifest/internal/pb"
 )
 
-// fromProto turns the stored form into a Manifest. What does not fit in our
-// types is an error here; everything else is left to Validate.
-func fromProto(m *pb.Manifest) (*Manifest, error) {
+// outlineFromProto turns the stored form into ours. What does not fit in our
+// types is an error here; everything else is left to validation.
+func outlineFromProto(m *pb.Manifest) (*Outline, error) {
 	var c decoder
-	out := &Manifest{
-		Job: m.GetJob(), JobUUID: m.GetJobUuid(),
-		ID: ID(m.GetId()), Epoch: Epoch(m.GetEpoch()),
-		Kind: Kind(m.GetKind()), Base: ID(m.GetBase()), Time: nanoTime(m.GetTimeUnixNano()),
-		Operators: convertPtr(m.GetOperators(), c.operator),
-		KeyIDs:    m.GetKeyIds(),
-		Stats: Stats{
-			TMax: time.Duration(m.GetStats().GetTMax()), Duration: time.Duration(m.GetStats().GetDuration()),
-			NewBytes: m.GetStats().GetNewBytes(), FullBytes: m.GetStats().GetFullBytes(), Objects: m.GetStats().GetObjects(),
+	o := &Outline{
+		head: Manifest{
+			Job: m.GetJob(), JobUUID: m.GetJobUuid(),
+			ID: ID(m.GetId()), Epoch: Epoch(m.GetEpoch()),
+			Kind: Kind(m.GetKind()), Base: ID(m.GetBase()), Time: nanoTime(m.GetTimeUnixNano()),
+			Operators: convertPtr(m.GetOperators(), c.operator),
+			KeyIDs:    m.GetKeyIds(),
+			Stats: Stats{
+				TMax: time.Duration(m.GetStats().GetTMax()), Duration: time.Duration(m.GetStats().GetDuration()),
+				NewBytes: m.GetStats().GetNewBytes(), FullBytes: m.GetStats().GetFullBytes(), Objects: m.GetStats().GetObjects(),
+			},
 		},
+		packs: convertPtr(m.GetPacks(), c.object),
+		refs:  make([][]ref, len(m.GetOperators())),
+		stats: make([][]TaskStats, len(m.GetOperators())),
 	}
-	return out, c.err
+	for i, op := range m.GetOperators() {
+		o.refs[i] = convertPtr(op.GetParts(), c.ref)
+		o.stats[i] = convertPtr(op.GetStats(), taskStats)
+		if len(o.refs[i]) == 0 || c.err != nil {
+			continue
+		}
+		for j := range o.head.Operators[i].Tasks {
+			t := &o.head.Operators[i].Tasks[j]
+			if t.Stats != (TaskStats{}) {
+				c.fail("subtask %d has figures of its own", t.Index)
+			}
+			if t.Index < len(o.stats[i]) {
+				t.Stats = o.stats[i][t.Index]
+			}
+		}
+	}
+	return o, c.err
+}
+
+func (c *decoder) ref(r *pb.PartRef) ref {
+	out := ref{
+		index: c.count("subtask", r.GetIndex()), pack: c.count("pack", r.GetPack()),
+		offset: int64(r.GetOffset()), size: int64(r.GetSize()),
+	}
+	if out.offset < 0 || out.size < 0 || len(r.GetSha256()) != len(out.digest) {
+		c.fail("part of subtask %d: place or digest is out of range", out.index)
+		return out
+	}
+	out.digest = Digest(r.GetSha256())
+	return out
 }
 
 // convertPtr is convert for protobuf's slices of pointers.

@@ -38,6 +38,10 @@ type Manifest struct {
 	Time      time.Time
 	Operators []Operator // ordered by UID
 	Stats     Stats
+	// Packs are the objects in which the stored form keeps parts of tasks,
+	// ordered by key; nil if it is whole in itself. They are filled in by
+	// whoever writes or reads that form, and kept alive with the rest.
+	Packs []Object `json:",omitempty"`
 	// KeyIDs are the ids of the keys under which the manifest and its objects
 	// are encrypted, ascending; none if they are not.
 	KeyIDs []string `json:",omitempty"`
@@ -234,8 +238,8 @@ func (k *KeyedState) Whole() bool {
 	return p.Base != nil && p.Base.Whole && len(p.Deltas) == 0 && p.KeyGroups == k.KeyGroups
 }
 
-// Objects yields every object the checkpoint keeps alive, reserved ones too,
-// each once, in no particular order.
+// Objects yields every object the checkpoint keeps alive, reserved ones and
+// packs too, each once, in no particular order.
 func (m *Manifest) Objects() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
 		seen := make(map[string]struct{})
@@ -245,6 +249,11 @@ func (m *Manifest) Objects() iter.Seq[Object] {
 			}
 			seen[o.Key] = struct{}{}
 			return yield(o)
+		}
+		for _, o := range m.Packs {
+			if !once(o) {
+				return
+			}
 		}
 		for i := range m.Operators {
 			for j := range m.Operators[i].Tasks {

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"fmt"
-	"hash/fnv"
 	"strconv"
 	"strings"
 )
@@ -12,6 +11,7 @@ import (
 //	HEAD
 //	manifests/<id>-<epoch>.manifest
 //	data/<hh>/<id>-<epoch>-<operator>-<subtask>-<n>.<ext>
+//	data/<hh>/<id>-<epoch>-<n>.parts
 //	pins/<id>-<nonce>
 //	probe/<nonce>
 //
@@ -25,7 +25,7 @@ const (
 	ProbePrefix     = "probe/"
 )
 
-// Extensions of data objects.
+// Extensions of the tasks' data objects.
 const (
 	ExtSST  = "sst"  // a sorted table
 	ExtPack = "pack" // several small files
@@ -84,10 +84,14 @@ func (n DataName) Key() string {
 	return DataPrefix + hashHex(rest) + "/" + rest
 }
 
+// hashHex is the lowest byte of the FNV-1a hash of s.
 func hashHex(s string) string {
-	h := fnv.New32a()
-	h.Write([]byte(s))
-	return fmt.Sprintf("%02x", byte(h.Sum32()))
+	const digits = "0123456789abcdef"
+	h := uint32(2166136261)
+	for i := range len(s) {
+		h = (h ^ uint32(s[i])) * 16777619
+	}
+	return string([]byte{digits[h>>4&15], digits[h&15]})
 }
 
 // ParseDataKey reads what DataName.Key wrote.
@@ -100,39 +104,119 @@ func ParseDataKey(key string) (DataName, error) {
 }
 
 func parseDataKey(key string) (n DataName, err error) {
-	rest, ok := strings.CutPrefix(key, DataPrefix)
-	if !ok || len(rest) < 3 || rest[2] != '/' {
-		return n, fmt.Errorf("not one of ours")
+	stem, ext, err := cutDataKey(key)
+	if err != nil {
+		return n, err
 	}
-	hh, rest := rest[:2], rest[3:]
-	stem, ext, ok := cutLast(rest, ".")
-	parts := strings.Split(stem, "-")
-	if !ok || len(parts) != 5 {
-		return n, fmt.Errorf("not one of ours")
-	}
-	n.Ext = ext
-	switch ext {
+	switch n.Ext = ext; ext {
 	case ExtSST, ExtPack, ExtChan:
 	default:
 		return n, fmt.Errorf("unknown extension %q", ext)
 	}
-	if n.ID, n.Epoch, err = parseIDEpoch(parts[0] + "-" + parts[1]); err != nil {
+	stamp, rest, ok := cutStamp(stem)
+	operator, rest, ok2 := strings.Cut(rest, "-")
+	subtask, count, ok3 := strings.Cut(rest, "-")
+	if !ok || !ok2 || !ok3 {
+		return n, fmt.Errorf("not one of ours")
+	}
+	if n.ID, n.Epoch, err = parseIDEpoch(stamp); err != nil {
 		return n, err
 	}
-	if n.Operator = parts[2]; !ValidUID(n.Operator) {
-		return n, fmt.Errorf("invalid operator uid %q", n.Operator)
+	if n.Operator = operator; !ValidUID(operator) {
+		return n, fmt.Errorf("invalid operator uid %q", operator)
 	}
-	if n.Subtask, err = strconv.Atoi(parts[3]); err != nil {
+	index, err := parseCount(subtask, strconv.IntSize-1)
+	if err != nil {
 		return n, err
 	}
-	if n.N, err = strconv.ParseUint(parts[4], 10, 64); err != nil {
-		return n, err
+	n.Subtask = int(index)
+	n.N, err = parseCount(count, 64)
+	return n, err
+}
+
+// cutDataKey takes the name of a data object apart: what stands before its
+// extension, after the digits of the hash, and the extension.
+func cutDataKey(key string) (stem, ext string, err error) {
+	rest, ok := strings.CutPrefix(key, DataPrefix)
+	if !ok || len(rest) < 3 || rest[2] != '/' {
+		return "", "", fmt.Errorf("not one of ours")
 	}
-	// One name, one spelling: leading zeros, signs and a wrong hash are refused.
-	if n.Subtask < 0 || n.Key() != DataPrefix+hh+"/"+rest {
-		return n, fmt.Errorf("not as we spell it")
+	hh, rest := rest[:2], rest[3:]
+	stem, ext, ok = cutLast(rest, ".")
+	if !ok || hashHex(rest) != hh {
+		return "", "", fmt.Errorf("not as we spell it")
+	}
+	return stem, ext, nil
+}
+
+// cutStamp splits <id>-<epoch>-<rest>.
+func cutStamp(stem string) (stamp, rest string, ok bool) {
+	const width = idWidth + 1 + epochWidth
+	if len(stem) <= width || stem[width] != '-' {
+		return "", "", false
+	}
+	return stem[:width], stem[width+1:], true
+}
+
+// parseCount reads a number in its one spelling: no sign, no leading zero.
+func parseCount(s string, bits int) (uint64, error) {
+	n, err := strconv.ParseUint(s, 10, bits)
+	if err == nil && (len(s) > 1 && s[0] == '0') {
+		err = fmt.Errorf("not as we spell it")
+	}
+	return n, err
+}
+
+// PackName is the name of a pack of task parts, which the committing side
+// writes. It has no operator, and so never that of a task's object.
+type PackName struct {
+	ID    ID // the checkpoint that was being committed
+	Epoch Epoch
+	N     uint64 // counts the packs of one checkpoint
+}
+
+const extParts = "parts"
+
+// Key is the object's name relative to the job's prefix.
+func (n PackName) Key() string {
+	rest := fmt.Sprintf("%s-%s-%d.%s", n.ID, n.Epoch, n.N, extParts)
+	return DataPrefix + hashHex(rest) + "/" + rest
+}
+
+// ParsePackKey reads what PackName.Key wrote.
+func ParsePackKey(key string) (PackName, error) {
+	n, err := parsePackKey(key)
+	if err != nil {
+		return PackName{}, fmt.Errorf("parse pack name %q: %w", key, err)
 	}
 	return n, nil
+}
+
+func parsePackKey(key string) (n PackName, err error) {
+	stem, ext, err := cutDataKey(key)
+	if err != nil {
+		return n, err
+	}
+	stamp, count, ok := cutStamp(stem)
+	if !ok || ext != extParts {
+		return n, fmt.Errorf("not one of ours")
+	}
+	if n.ID, n.Epoch, err = parseIDEpoch(stamp); err != nil {
+		return n, err
+	}
+	n.N, err = parseCount(count, 64)
+	return n, err
+}
+
+// WrittenFor says for which checkpoint, and in which epoch, an object below
+// DataPrefix was written: that of a task or a pack.
+func WrittenFor(key string) (ID, Epoch, error) {
+	if strings.HasSuffix(key, "."+extParts) {
+		n, err := ParsePackKey(key)
+		return n.ID, n.Epoch, err
+	}
+	n, err := ParseDataKey(key)
+	return n.ID, n.Epoch, err
 }
 
 func cutLast(s, sep string) (before, after string, found bool) {

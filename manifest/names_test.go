@@ -94,6 +94,44 @@ func TestDataName_Refuses(t *testing.T) {
 	}
 }
 
+func TestPackName(t *testing.T) {
+	const want = "data/e5/000000000042-0000000003-5.parts"
+	n := PackName{ID: 42, Epoch: 3, N: 5}
+	if got := n.Key(); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, n := range []PackName{n, {}, {ID: MaxID, Epoch: MaxEpoch, N: 1<<64 - 1}} {
+		if got, err := ParsePackKey(n.Key()); err != nil || got != n {
+			t.Errorf("%q parses as %+v, %v; want %+v", n.Key(), got, err, n)
+		}
+		if got, err := ParseDataKey(n.Key()); err == nil {
+			t.Errorf("pack %q parses as a task's object %+v", n.Key(), got)
+		}
+		if id, e, err := WrittenFor(n.Key()); err != nil || id != n.ID || e != n.Epoch {
+			t.Errorf("%q was written for %d, %d, %v", n.Key(), id, e, err)
+		}
+	}
+	data := DataName{ID: 7, Epoch: 2, Operator: "op", N: 1, Ext: ExtPack}.Key()
+	if got, err := ParsePackKey(data); err == nil {
+		t.Errorf("a task's object %q parses as pack %+v", data, got)
+	}
+	if id, e, err := WrittenFor(data); err != nil || id != 7 || e != 2 {
+		t.Errorf("%q was written for %d, %d, %v", data, id, e, err)
+	}
+	rest := want[len("data/xx/"):]
+	respelled := func(s string) string { return DataPrefix + hashHex(s) + "/" + s }
+	for _, s := range []string{
+		"", "data/", "data/zz/" + rest, "data/" + rest, want + "x", "/" + want,
+		respelled(strings.Replace(rest, "-5.", "-05.", 1)), respelled(strings.Replace(rest, "-5.", "-+5.", 1)),
+		respelled(strings.Replace(rest, "-5.", "-.", 1)), respelled(strings.Replace(rest, "-5.", ".", 1)),
+		respelled(strings.Replace(rest, "-5.", "-5-5.", 1)), respelled(strings.Replace(rest, ".parts", ".pack", 1)),
+	} {
+		if n, err := ParsePackKey(s); err == nil {
+			t.Errorf("%q parses as %+v", s, n)
+		}
+	}
+}
+
 func TestPinKey(t *testing.T) {
 	const want = "pins/000000000042-ABC123"
 	if got := PinKey(42, "ABC123"); got != want {
@@ -191,6 +229,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if n, err := ParseDataKey(s); err == nil && n.Key() != s {
 			t.Errorf("data object %q is respelled %q", s, n.Key())
+		}
+		if n, err := ParsePackKey(s); err == nil && n.Key() != s {
+			t.Errorf("pack %q is respelled %q", s, n.Key())
 		}
 		if id, nonce, err := ParsePinKey(s); err == nil && PinKey(id, nonce) != s {
 			t.Errorf("pin %q is respelled %q", s, PinKey(id, nonce))

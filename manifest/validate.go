@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode/utf8"
 )
 
 const (
@@ -29,13 +28,13 @@ func (m *Manifest) Validate() error {
 	if err := m.validateHeader(); err != nil {
 		return err
 	}
-	v := validator{m: m, objects: make(map[string]Object)}
+	c := newChecker(m)
 	for i := range m.Operators {
 		o := &m.Operators[i]
 		if i > 0 && o.UID <= m.Operators[i-1].UID {
 			return fmt.Errorf("operator %q: uid is repeated or out of order", o.UID)
 		}
-		if err := v.operator(o); err != nil {
+		if err := c.whole(i, o); err != nil {
 			return fmt.Errorf("operator %q: %w", o.UID, err)
 		}
 	}
@@ -87,72 +86,7 @@ func (k Kind) Valid() bool {
 	return false
 }
 
-// validator holds what is unique over the whole manifest.
-type validator struct {
-	m       *Manifest
-	objects map[string]Object
-}
-
-func (v *validator) operator(o *Operator) error {
-	switch {
-	case !ValidUID(o.UID):
-		return errors.New("invalid uid")
-	case o.MaxParallelism < 1 || o.MaxParallelism > MaxMaxParallelism:
-		return fmt.Errorf("max parallelism %d is not in 1..%d", o.MaxParallelism, MaxMaxParallelism)
-	case o.Parallelism < 1 || o.Parallelism > o.MaxParallelism:
-		return fmt.Errorf("parallelism %d is not in 1..%d", o.Parallelism, o.MaxParallelism)
-	case len(o.Tasks) != o.Parallelism:
-		return fmt.Errorf("%d tasks for parallelism %d", len(o.Tasks), o.Parallelism)
-	case o.Hasher != "" && !validName(o.Hasher, maxHasher, "._/-"):
-		return fmt.Errorf("invalid hasher name %q", o.Hasher)
-	}
-	next := 0 // the first key group that no task has yet
-	splits := make(map[string]struct{})
-	for i := range o.Tasks {
-		t := &o.Tasks[i]
-		if t.Index != i {
-			return fmt.Errorf("subtask %d stands at place %d", t.Index, i)
-		}
-		if err := v.task(o, t, &next, splits); err != nil {
-			return fmt.Errorf("subtask %d: %w", i, err)
-		}
-	}
-	if o.Hasher != "" && next != o.MaxParallelism {
-		return fmt.Errorf("key groups end at %d of %d", next, o.MaxParallelism)
-	}
-	return nil
-}
-
-func (v *validator) task(o *Operator, t *Task, next *int, splits map[string]struct{}) error {
-	if (t.Keyed != nil) != (o.Hasher != "") {
-		return errors.New("keyed state and a hasher go together")
-	}
-	if t.Keyed != nil {
-		r := t.Keyed.KeyGroups
-		if int(r.First) != *next || r.Last < r.First || int(r.Last) >= o.MaxParallelism {
-			return fmt.Errorf("key groups %s do not follow on %d within %d", r, *next, o.MaxParallelism)
-		}
-		*next = int(r.Last) + 1
-		if err := v.keyed(t.Keyed); err != nil {
-			return err
-		}
-	}
-	for i := range t.Reserved {
-		if err := v.object(&t.Reserved[i]); err != nil {
-			return fmt.Errorf("reserved: %w", err)
-		}
-	}
-	for i := range t.Splits {
-		id := t.Splits[i].ID
-		if _, dup := splits[id]; dup || id == "" || !utf8.ValidString(id) {
-			return fmt.Errorf("split %q is repeated or has no valid name", id)
-		}
-		splits[id] = struct{}{}
-	}
-	return nil
-}
-
-func (v *validator) keyed(k *KeyedState) error {
+func (c *checker) keyed(k *KeyedState) error {
 	taken := make(map[uint16]struct{})
 	top := uint64(0) // the highest position in the pieces
 	for i := range k.Pieces {
@@ -166,7 +100,7 @@ func (v *validator) keyed(k *KeyedState) error {
 			}
 			taken[uint16(kg)] = struct{}{}
 		}
-		last, err := v.piece(p)
+		last, err := c.piece(p)
 		if err != nil {
 			return fmt.Errorf("piece %d: %w", i, err)
 		}
@@ -175,24 +109,24 @@ func (v *validator) keyed(k *KeyedState) error {
 		}
 		top = max(top, last)
 	}
-	_, err := v.deltas(k.Deltas, top)
+	_, err := c.deltas(k.Deltas, top)
 	return err
 }
 
 // piece returns the highest position in a piece.
-func (v *validator) piece(p *Piece) (last uint64, err error) {
+func (c *checker) piece(p *Piece) (last uint64, err error) {
 	if p.Base != nil {
-		if err := v.base(p.Base); err != nil {
+		if err := c.base(p.Base); err != nil {
 			return 0, fmt.Errorf("base: %w", err)
 		}
 		last = p.Base.Position
 	}
-	return v.deltas(p.Deltas, last)
+	return c.deltas(p.Deltas, last)
 }
 
 // deltas checks that the positions rise from after on and returns the last. A
 // base with a delta below it in its own count would hold the future.
-func (v *validator) deltas(deltas []Delta, after uint64) (last uint64, err error) {
+func (c *checker) deltas(deltas []Delta, after uint64) (last uint64, err error) {
 	last = after
 	for i := range deltas {
 		d := &deltas[i]
@@ -202,7 +136,7 @@ func (v *validator) deltas(deltas []Delta, after uint64) (last uint64, err error
 		case d.Entries < 0 || d.Bytes < 0:
 			return 0, fmt.Errorf("delta %d: a size is negative", i)
 		}
-		if err := v.object(&d.Object); err != nil {
+		if err := c.object(&d.Object); err != nil {
 			return 0, fmt.Errorf("delta %d: %w", i, err)
 		}
 		last = d.Position
@@ -210,7 +144,7 @@ func (v *validator) deltas(deltas []Delta, after uint64) (last uint64, err error
 	return last, nil
 }
 
-func (v *validator) base(b *Base) error {
+func (c *checker) base(b *Base) error {
 	folded := make(map[string]struct{}, len(b.Files))
 	for i := range b.Files {
 		f := &b.Files[i]
@@ -226,14 +160,14 @@ func (v *validator) base(b *Base) error {
 			return fmt.Errorf("file %q differs from another in case only", f.Name)
 		}
 		folded[lower] = struct{}{}
-		if err := v.file(f); err != nil {
+		if err := c.file(f); err != nil {
 			return fmt.Errorf("file %q: %w", f.Name, err)
 		}
 	}
 	return nil
 }
 
-func (v *validator) file(f *File) error {
+func (c *checker) file(f *File) error {
 	if f.Object == (Object{}) {
 		if len(f.Inline) > MaxInline {
 			return fmt.Errorf("%d bytes are too many to stand in a manifest", len(f.Inline))
@@ -243,30 +177,7 @@ func (v *validator) file(f *File) error {
 	if len(f.Inline) > 0 {
 		return errors.New("has an object and a content of its own")
 	}
-	return v.object(&f.Object)
-}
-
-// object checks the name, which keeps every object inside the job's prefix,
-// and that all mentions of an object agree.
-func (v *validator) object(o *Object) error {
-	if known, ok := v.objects[o.Key]; ok {
-		if known != *o {
-			return fmt.Errorf("object %q stands with two sizes or digests", o.Key)
-		}
-		return nil
-	}
-	n, err := ParseDataKey(o.Key)
-	if err != nil {
-		return err
-	}
-	if n.ID > v.m.ID || n.Epoch > v.m.Epoch {
-		return fmt.Errorf("object %q is later than checkpoint %d of epoch %d", o.Key, v.m.ID, v.m.Epoch)
-	}
-	if o.Size < 0 {
-		return fmt.Errorf("object %q has the size %d", o.Key, o.Size)
-	}
-	v.objects[o.Key] = *o
-	return nil
+	return c.object(&f.Object)
 }
 
 // ValidFileName reports whether s may be the name of a file in a restored

@@ -19,6 +19,13 @@
 //   20      n     body: a Manifest
 //   20+n    32    SHA-256 of all bytes before
 //
+// A pack of parts is such a frame with the magic "ckptpart" and codec 0, whose
+// body is one part after the other. A part is:
+//
+//   offset  size  content
+//   0       1     codec as above
+//   1       n     a Task, without stats
+//
 // Magic, version and the checksum at the end are where they are in every
 // format to come, so that damage is told from news.
 
@@ -55,6 +62,10 @@ type Manifest struct {
 	TimeUnixNano int64       `protobuf:"varint,8,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"` // when it was triggered; 0: not known
 	Operators    []*Operator `protobuf:"bytes,9,rep,name=operators,proto3" json:"operators,omitempty"`                              // ascending by uid
 	Stats        *Stats      `protobuf:"bytes,10,opt,name=stats,proto3" json:"stats,omitempty"`
+	// Objects that hold the parts which Operator.parts refers to, ascending by
+	// key, each referred to at least once. With them goes the required feature
+	// "task-parts".
+	Packs []*Object `protobuf:"bytes,11,rep,name=packs,proto3" json:"packs,omitempty"`
 	// Ids of the keys under which its objects are encrypted, its own among them;
 	// none: they are not. Ascending.
 	KeyIds        []string `protobuf:"bytes,16,rep,name=key_ids,json=keyIds,proto3" json:"key_ids,omitempty"`
@@ -162,6 +173,13 @@ func (x *Manifest) GetStats() *Stats {
 	return nil
 }
 
+func (x *Manifest) GetPacks() []*Object {
+	if x != nil {
+		return x.Packs
+	}
+	return nil
+}
+
 func (x *Manifest) GetKeyIds() []string {
 	if x != nil {
 		return x.KeyIds
@@ -175,9 +193,16 @@ type Operator struct {
 	Parallelism    uint32                 `protobuf:"varint,2,opt,name=parallelism,proto3" json:"parallelism,omitempty"`
 	MaxParallelism uint32                 `protobuf:"varint,3,opt,name=max_parallelism,json=maxParallelism,proto3" json:"max_parallelism,omitempty"` // number of key groups, at most 32768
 	Hasher         string                 `protobuf:"bytes,4,opt,name=hasher,proto3" json:"hasher,omitempty"`                                        // from encoded key to hash; empty: no keyed state
-	Tasks          []*Task                `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`                                          // one a subtask, ascending by index from 0
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Ascending by index from 0. Each subtask stands here or is referred to in
+	// parts, never both.
+	Tasks []*Task    `protobuf:"bytes,5,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	Parts []*PartRef `protobuf:"bytes,6,rep,name=parts,proto3" json:"parts,omitempty"` // ascending by index
+	// With parts: the figures of all subtasks by index. They differ at every
+	// checkpoint, so no Task of this operator has any: a part would never come
+	// again.
+	Stats         []*TaskStats `protobuf:"bytes,7,rep,name=stats,proto3" json:"stats,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Operator) Reset() {
@@ -245,6 +270,97 @@ func (x *Operator) GetTasks() []*Task {
 	return nil
 }
 
+func (x *Operator) GetParts() []*PartRef {
+	if x != nil {
+		return x.Parts
+	}
+	return nil
+}
+
+func (x *Operator) GetStats() []*TaskStats {
+	if x != nil {
+		return x.Stats
+	}
+	return nil
+}
+
+// Where the Task of one subtask stands in a pack. Ranges do not overlap.
+type PartRef struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Index         uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`   // of the subtask
+	Pack          uint32                 `protobuf:"varint,2,opt,name=pack,proto3" json:"pack,omitempty"`     // index in Manifest.packs
+	Offset        uint64                 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"` // in the pack as stored
+	Size          uint64                 `protobuf:"varint,4,opt,name=size,proto3" json:"size,omitempty"`     // of the part as stored
+	Sha256        []byte                 `protobuf:"bytes,5,opt,name=sha256,proto3" json:"sha256,omitempty"`  // of the Task before compression, 32 bytes
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PartRef) Reset() {
+	*x = PartRef{}
+	mi := &file_manifest_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PartRef) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PartRef) ProtoMessage() {}
+
+func (x *PartRef) ProtoReflect() protoreflect.Message {
+	mi := &file_manifest_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PartRef.ProtoReflect.Descriptor instead.
+func (*PartRef) Descriptor() ([]byte, []int) {
+	return file_manifest_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *PartRef) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
+func (x *PartRef) GetPack() uint32 {
+	if x != nil {
+		return x.Pack
+	}
+	return 0
+}
+
+func (x *PartRef) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *PartRef) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *PartRef) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Index uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
@@ -260,7 +376,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_manifest_proto_msgTypes[2]
+	mi := &file_manifest_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -272,7 +388,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[2]
+	mi := &file_manifest_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -285,7 +401,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{2}
+	return file_manifest_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Task) GetIndex() uint32 {
@@ -340,7 +456,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_manifest_proto_msgTypes[3]
+	mi := &file_manifest_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -352,7 +468,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[3]
+	mi := &file_manifest_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -365,7 +481,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{3}
+	return file_manifest_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Split) GetId() string {
@@ -394,7 +510,7 @@ type KeyedState struct {
 
 func (x *KeyedState) Reset() {
 	*x = KeyedState{}
-	mi := &file_manifest_proto_msgTypes[4]
+	mi := &file_manifest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -406,7 +522,7 @@ func (x *KeyedState) String() string {
 func (*KeyedState) ProtoMessage() {}
 
 func (x *KeyedState) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[4]
+	mi := &file_manifest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -419,7 +535,7 @@ func (x *KeyedState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyedState.ProtoReflect.Descriptor instead.
 func (*KeyedState) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{4}
+	return file_manifest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *KeyedState) GetKeyGroups() *KeyGroupRange {
@@ -454,7 +570,7 @@ type KeyGroupRange struct {
 
 func (x *KeyGroupRange) Reset() {
 	*x = KeyGroupRange{}
-	mi := &file_manifest_proto_msgTypes[5]
+	mi := &file_manifest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -466,7 +582,7 @@ func (x *KeyGroupRange) String() string {
 func (*KeyGroupRange) ProtoMessage() {}
 
 func (x *KeyGroupRange) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[5]
+	mi := &file_manifest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -479,7 +595,7 @@ func (x *KeyGroupRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyGroupRange.ProtoReflect.Descriptor instead.
 func (*KeyGroupRange) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{5}
+	return file_manifest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *KeyGroupRange) GetFirst() uint32 {
@@ -507,7 +623,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_manifest_proto_msgTypes[6]
+	mi := &file_manifest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -519,7 +635,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[6]
+	mi := &file_manifest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -532,7 +648,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{6}
+	return file_manifest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Piece) GetKeyGroups() *KeyGroupRange {
@@ -571,7 +687,7 @@ type Base struct {
 
 func (x *Base) Reset() {
 	*x = Base{}
-	mi := &file_manifest_proto_msgTypes[7]
+	mi := &file_manifest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -583,7 +699,7 @@ func (x *Base) String() string {
 func (*Base) ProtoMessage() {}
 
 func (x *Base) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[7]
+	mi := &file_manifest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -596,7 +712,7 @@ func (x *Base) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Base.ProtoReflect.Descriptor instead.
 func (*Base) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{7}
+	return file_manifest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Base) GetPosition() uint64 {
@@ -638,7 +754,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_manifest_proto_msgTypes[8]
+	mi := &file_manifest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -650,7 +766,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[8]
+	mi := &file_manifest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -663,7 +779,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{8}
+	return file_manifest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *File) GetName() string {
@@ -700,7 +816,7 @@ type Delta struct {
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_manifest_proto_msgTypes[9]
+	mi := &file_manifest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -712,7 +828,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[9]
+	mi := &file_manifest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -725,7 +841,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{9}
+	return file_manifest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Delta) GetPosition() uint64 {
@@ -768,7 +884,7 @@ type Object struct {
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_manifest_proto_msgTypes[10]
+	mi := &file_manifest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +896,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[10]
+	mi := &file_manifest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +909,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{10}
+	return file_manifest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Object) GetKey() string {
@@ -839,7 +955,7 @@ type TaskStats struct {
 
 func (x *TaskStats) Reset() {
 	*x = TaskStats{}
-	mi := &file_manifest_proto_msgTypes[11]
+	mi := &file_manifest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -851,7 +967,7 @@ func (x *TaskStats) String() string {
 func (*TaskStats) ProtoMessage() {}
 
 func (x *TaskStats) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[11]
+	mi := &file_manifest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -864,7 +980,7 @@ func (x *TaskStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStats.ProtoReflect.Descriptor instead.
 func (*TaskStats) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{11}
+	return file_manifest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *TaskStats) GetStartDelay() int64 {
@@ -971,7 +1087,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_manifest_proto_msgTypes[12]
+	mi := &file_manifest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1099,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[12]
+	mi := &file_manifest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1112,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{12}
+	return file_manifest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Stats) GetTMax() int64 {
@@ -1038,7 +1154,7 @@ var File_manifest_proto protoreflect.FileDescriptor
 
 const file_manifest_proto_rawDesc = "" +
 	"\n" +
-	"\x0emanifest.proto\x12\x10ckpt.manifest.v1\"\xda\x02\n" +
+	"\x0emanifest.proto\x12\x10ckpt.manifest.v1\"\x8a\x03\n" +
 	"\bManifest\x12+\n" +
 	"\x11required_features\x18\x01 \x03(\tR\x10requiredFeatures\x12\x10\n" +
 	"\x03job\x18\x02 \x01(\tR\x03job\x12\x19\n" +
@@ -1050,14 +1166,23 @@ const file_manifest_proto_rawDesc = "" +
 	"\x0etime_unix_nano\x18\b \x01(\x03R\ftimeUnixNano\x128\n" +
 	"\toperators\x18\t \x03(\v2\x1a.ckpt.manifest.v1.OperatorR\toperators\x12-\n" +
 	"\x05stats\x18\n" +
-	" \x01(\v2\x17.ckpt.manifest.v1.StatsR\x05stats\x12\x17\n" +
-	"\akey_ids\x18\x10 \x03(\tR\x06keyIds\"\xad\x01\n" +
+	" \x01(\v2\x17.ckpt.manifest.v1.StatsR\x05stats\x12.\n" +
+	"\x05packs\x18\v \x03(\v2\x18.ckpt.manifest.v1.ObjectR\x05packs\x12\x17\n" +
+	"\akey_ids\x18\x10 \x03(\tR\x06keyIds\"\x91\x02\n" +
 	"\bOperator\x12\x10\n" +
 	"\x03uid\x18\x01 \x01(\tR\x03uid\x12 \n" +
 	"\vparallelism\x18\x02 \x01(\rR\vparallelism\x12'\n" +
 	"\x0fmax_parallelism\x18\x03 \x01(\rR\x0emaxParallelism\x12\x16\n" +
 	"\x06hasher\x18\x04 \x01(\tR\x06hasher\x12,\n" +
-	"\x05tasks\x18\x05 \x03(\v2\x16.ckpt.manifest.v1.TaskR\x05tasks\"\x84\x02\n" +
+	"\x05tasks\x18\x05 \x03(\v2\x16.ckpt.manifest.v1.TaskR\x05tasks\x12/\n" +
+	"\x05parts\x18\x06 \x03(\v2\x19.ckpt.manifest.v1.PartRefR\x05parts\x121\n" +
+	"\x05stats\x18\a \x03(\v2\x1b.ckpt.manifest.v1.TaskStatsR\x05stats\"w\n" +
+	"\aPartRef\x12\x14\n" +
+	"\x05index\x18\x01 \x01(\rR\x05index\x12\x12\n" +
+	"\x04pack\x18\x02 \x01(\rR\x04pack\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x16\n" +
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256\"\x84\x02\n" +
 	"\x04Task\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x122\n" +
 	"\x05keyed\x18\x02 \x01(\v2\x1c.ckpt.manifest.v1.KeyedStateR\x05keyed\x124\n" +
@@ -1139,44 +1264,48 @@ func file_manifest_proto_rawDescGZIP() []byte {
 	return file_manifest_proto_rawDescData
 }
 
-var file_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 13)
+var file_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
 var file_manifest_proto_goTypes = []any{
 	(*Manifest)(nil),      // 0: ckpt.manifest.v1.Manifest
 	(*Operator)(nil),      // 1: ckpt.manifest.v1.Operator
-	(*Task)(nil),          // 2: ckpt.manifest.v1.Task
-	(*Split)(nil),         // 3: ckpt.manifest.v1.Split
-	(*KeyedState)(nil),    // 4: ckpt.manifest.v1.KeyedState
-	(*KeyGroupRange)(nil), // 5: ckpt.manifest.v1.KeyGroupRange
-	(*Piece)(nil),         // 6: ckpt.manifest.v1.Piece
-	(*Base)(nil),          // 7: ckpt.manifest.v1.Base
-	(*File)(nil),          // 8: ckpt.manifest.v1.File
-	(*Delta)(nil),         // 9: ckpt.manifest.v1.Delta
-	(*Object)(nil),        // 10: ckpt.manifest.v1.Object
-	(*TaskStats)(nil),     // 11: ckpt.manifest.v1.TaskStats
-	(*Stats)(nil),         // 12: ckpt.manifest.v1.Stats
+	(*PartRef)(nil),       // 2: ckpt.manifest.v1.PartRef
+	(*Task)(nil),          // 3: ckpt.manifest.v1.Task
+	(*Split)(nil),         // 4: ckpt.manifest.v1.Split
+	(*KeyedState)(nil),    // 5: ckpt.manifest.v1.KeyedState
+	(*KeyGroupRange)(nil), // 6: ckpt.manifest.v1.KeyGroupRange
+	(*Piece)(nil),         // 7: ckpt.manifest.v1.Piece
+	(*Base)(nil),          // 8: ckpt.manifest.v1.Base
+	(*File)(nil),          // 9: ckpt.manifest.v1.File
+	(*Delta)(nil),         // 10: ckpt.manifest.v1.Delta
+	(*Object)(nil),        // 11: ckpt.manifest.v1.Object
+	(*TaskStats)(nil),     // 12: ckpt.manifest.v1.TaskStats
+	(*Stats)(nil),         // 13: ckpt.manifest.v1.Stats
 }
 var file_manifest_proto_depIdxs = []int32{
 	1,  // 0: ckpt.manifest.v1.Manifest.operators:type_name -> ckpt.manifest.v1.Operator
-	12, // 1: ckpt.manifest.v1.Manifest.stats:type_name -> ckpt.manifest.v1.Stats
-	2,  // 2: ckpt.manifest.v1.Operator.tasks:type_name -> ckpt.manifest.v1.Task
-	4,  // 3: ckpt.manifest.v1.Task.keyed:type_name -> ckpt.manifest.v1.KeyedState
-	10, // 4: ckpt.manifest.v1.Task.reserved:type_name -> ckpt.manifest.v1.Object
-	3,  // 5: ckpt.manifest.v1.Task.splits:type_name -> ckpt.manifest.v1.Split
-	11, // 6: ckpt.manifest.v1.Task.stats:type_name -> ckpt.manifest.v1.TaskStats
-	5,  // 7: ckpt.manifest.v1.KeyedState.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
-	6,  // 8: ckpt.manifest.v1.KeyedState.pieces:type_name -> ckpt.manifest.v1.Piece
-	9,  // 9: ckpt.manifest.v1.KeyedState.deltas:type_name -> ckpt.manifest.v1.Delta
-	5,  // 10: ckpt.manifest.v1.Piece.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
-	7,  // 11: ckpt.manifest.v1.Piece.base:type_name -> ckpt.manifest.v1.Base
-	9,  // 12: ckpt.manifest.v1.Piece.deltas:type_name -> ckpt.manifest.v1.Delta
-	8,  // 13: ckpt.manifest.v1.Base.files:type_name -> ckpt.manifest.v1.File
-	10, // 14: ckpt.manifest.v1.File.object:type_name -> ckpt.manifest.v1.Object
-	10, // 15: ckpt.manifest.v1.Delta.object:type_name -> ckpt.manifest.v1.Object
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	13, // 1: ckpt.manifest.v1.Manifest.stats:type_name -> ckpt.manifest.v1.Stats
+	11, // 2: ckpt.manifest.v1.Manifest.packs:type_name -> ckpt.manifest.v1.Object
+	3,  // 3: ckpt.manifest.v1.Operator.tasks:type_name -> ckpt.manifest.v1.Task
+	2,  // 4: ckpt.manifest.v1.Operator.parts:type_name -> ckpt.manifest.v1.PartRef
+	12, // 5: ckpt.manifest.v1.Operator.stats:type_name -> ckpt.manifest.v1.TaskStats
+	5,  // 6: ckpt.manifest.v1.Task.keyed:type_name -> ckpt.manifest.v1.KeyedState
+	11, // 7: ckpt.manifest.v1.Task.reserved:type_name -> ckpt.manifest.v1.Object
+	4,  // 8: ckpt.manifest.v1.Task.splits:type_name -> ckpt.manifest.v1.Split
+	12, // 9: ckpt.manifest.v1.Task.stats:type_name -> ckpt.manifest.v1.TaskStats
+	6,  // 10: ckpt.manifest.v1.KeyedState.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
+	7,  // 11: ckpt.manifest.v1.KeyedState.pieces:type_name -> ckpt.manifest.v1.Piece
+	10, // 12: ckpt.manifest.v1.KeyedState.deltas:type_name -> ckpt.manifest.v1.Delta
+	6,  // 13: ckpt.manifest.v1.Piece.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
+	8,  // 14: ckpt.manifest.v1.Piece.base:type_name -> ckpt.manifest.v1.Base
+	10, // 15: ckpt.manifest.v1.Piece.deltas:type_name -> ckpt.manifest.v1.Delta
+	9,  // 16: ckpt.manifest.v1.Base.files:type_name -> ckpt.manifest.v1.File
+	11, // 17: ckpt.manifest.v1.File.object:type_name -> ckpt.manifest.v1.Object
+	11, // 18: ckpt.manifest.v1.Delta.object:type_name -> ckpt.manifest.v1.Object
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_manifest_proto_init() }
@@ -1190,7 +1319,7 @@ func file_manifest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_manifest_proto_rawDesc), len(file_manifest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   13,
+			NumMessages:   14,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -1,0 +1,153 @@
+package manifest
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+)
+
+// At is a task and where it stands.
+type At struct {
+	Operator int // index in Outline.Head().Operators
+	Task     *Task
+}
+
+// Tasks yields every task once, in the order in which they are stored, and
+// checks all the rules that Validate does: those about several tasks with the
+// last one, so that nothing counts before the end. Each task is the caller's.
+//
+// fetch reads a pack, whose size and digest are checked here; the bytes are not
+// used after it is called again. It is called once a pack, and one pack and one
+// task are in memory at a time. The first error ends the sequence: fetch's own,
+// or one that matches ErrCorrupt or ErrNewerFormat, in a pack a *CorruptError.
+func (o *Outline) Tasks(fetch func(Object) ([]byte, error)) iter.Seq2[At, error] {
+	return func(yield func(At, error) bool) {
+		w := walk{o: o, fetch: fetch, yield: yield, check: newChecker(&o.head)}
+		if err := w.run(); err != nil && !errors.Is(err, errEnough) {
+			yield(At{}, err)
+		}
+	}
+}
+
+// errEnough says that the consumer of a walk wants no more.
+var errEnough = errors.New("no more tasks wanted")
+
+// walk is one run of Tasks.
+type walk struct {
+	o     *Outline
+	fetch func(Object) ([]byte, error)
+	yield func(At, error) bool
+	check *checker
+	parts partDecoder
+}
+
+func (w *walk) run() error {
+	ops := w.o.head.Operators
+	for i := range ops {
+		err := w.check.operator(i, &ops[i])
+		for j := range ops[i].Tasks {
+			if err == nil {
+				t := ops[i].Tasks[j]
+				err = w.task(i, &t)
+			}
+		}
+		if err != nil {
+			return corrupt(&ops[i], err)
+		}
+	}
+	refs := w.o.byPack()
+	for i, pack := range w.o.packs {
+		if err := w.pack(pack, refs[i]); err != nil {
+			return err
+		}
+	}
+	for i := range ops {
+		if err := w.check.complete(i, &ops[i]); err != nil {
+			return corrupt(&ops[i], err)
+		}
+	}
+	return nil
+}
+
+func corrupt(o *Operator, err error) error {
+	if errors.Is(err, errEnough) {
+		return err
+	}
+	return fmt.Errorf("decode manifest: %w: operator %q: %w", ErrCorrupt, o.UID, err)
+}
+
+// pack yields the tasks whose parts are in one pack.
+func (w *walk) pack(pack Object, refs []place) error {
+	data, err := w.fetch(pack)
+	if err != nil {
+		return err
+	}
+	if err := checkPack(data, pack); err != nil {
+		return packError(pack, err)
+	}
+	for _, p := range refs {
+		t, err := w.parts.decode(data[p.offset:p.offset+p.size], p.ref)
+		if err == nil {
+			t.Stats = w.o.stats[p.operator][p.index]
+			err = w.task(p.operator, t)
+		}
+		if err != nil {
+			return packError(pack, err)
+		}
+	}
+	return nil
+}
+
+func packError(pack Object, err error) error {
+	if errors.Is(err, errEnough) || errors.Is(err, ErrNewerFormat) {
+		return err
+	}
+	return &CorruptError{Key: pack.Key, Err: err}
+}
+
+func (w *walk) task(i int, t *Task) error {
+	if err := w.check.task(i, &w.o.head.Operators[i], t); err != nil {
+		return err
+	}
+	if !w.yield(At{Operator: i, Task: t}, nil) {
+		return errEnough
+	}
+	return nil
+}
+
+// place is a reference and the index of its operator.
+type place struct {
+	operator int
+	ref
+}
+
+// byPack lists the references to each pack, by operator and subtask.
+func (o *Outline) byPack() [][]place {
+	out := make([][]place, len(o.packs))
+	for i, refs := range o.refs {
+		for _, r := range refs {
+			out[r.pack] = append(out[r.pack], place{i, r})
+		}
+	}
+	return out
+}
+
+// Whole reads the manifest with all its tasks: Tasks for those who have the
+// memory for them.
+func (o *Outline) Whole(fetch func(Object) ([]byte, error)) (*Manifest, error) {
+	if len(o.packs) == 0 {
+		m := o.head
+		return &m, nil
+	}
+	m := o.Head()
+	for i := range m.Operators {
+		m.Operators[i].Tasks = make([]Task, m.Operators[i].Parallelism)
+	}
+	for at, err := range o.Tasks(fetch) {
+		if err != nil {
+			return nil, err
+		}
+		m.Operators[at.Operator].Tasks[at.Task.Index] = *at.Task
+	}
+	return m, nil
+}
