@@ -257,17 +257,28 @@ func (m *Manifest) Objects() iter.Seq[Object] {
 		}
 		for i := range m.Operators {
 			for j := range m.Operators[i].Tasks {
-				t := &m.Operators[i].Tasks[j]
-				for o := range t.Keyed.NeededObjects() {
+				for o := range m.Operators[i].Tasks[j].Objects() {
 					if !once(o) {
 						return
 					}
 				}
-				for _, o := range t.Reserved {
-					if !once(o) {
-						return
-					}
-				}
+			}
+		}
+	}
+}
+
+// Objects yields the objects that the task keeps alive, reserved ones too. One
+// that several pieces share is yielded for each.
+func (t *Task) Objects() iter.Seq[Object] {
+	return func(yield func(Object) bool) {
+		for o := range t.Keyed.NeededObjects() {
+			if !yield(o) {
+				return
+			}
+		}
+		for _, o := range t.Reserved {
+			if !yield(o) {
+				return
 			}
 		}
 	}

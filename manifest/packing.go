@@ -43,13 +43,13 @@ func (o PartsOptions) withDefaults() PartsOptions {
 // EncodeParts validates a manifest and returns its stored form, given part by
 // part: head is all of it but the tasks, and task returns one of them; it is
 // not retained, and may be asked for twice. The outline is the base for the
-// next manifest.
+// next manifest; nil if there are no packs.
 //
 // A small manifest stands whole in the returned bytes, as Encode has it. Of a
 // larger one, the tasks that are as they were in base (nil: there is none)
 // refer to the pack that base has them in, and the others stand in new packs,
-// which put stores before EncodeParts returns; their bytes are put's until it
-// returns. The caller makes sure that the packs of base are kept alive until
+// which put stores before EncodeParts returns; it does not retain their bytes.
+// The caller makes sure that the packs of base are kept alive until
 // the new manifest is committed.
 //
 // What the packs hold beyond the parts that are referred to is bounded: once
@@ -69,6 +69,16 @@ func EncodeParts(head *Manifest, task func(operator, subtask int) (*Task, error)
 		return nil, nil, fmt.Errorf("encode manifest: %w", err)
 	}
 	return data, out, nil
+}
+
+// EncodePacked is EncodeParts for a manifest that is in memory whole.
+func EncodePacked(m *Manifest, base *Outline, opts PartsOptions, put func(pack []byte) (Object, error)) ([]byte, *Outline, error) {
+	for i := range m.Operators {
+		if o := &m.Operators[i]; len(o.Tasks) != o.Parallelism {
+			return nil, nil, fmt.Errorf("encode manifest: %w: operator %q: %d tasks for parallelism %d", ErrInvalid, o.UID, len(o.Tasks), o.Parallelism)
+		}
+	}
+	return EncodeParts(m, func(op, i int) (*Task, error) { return &m.Operators[op].Tasks[i], nil }, base, opts, put)
 }
 
 // withoutTasks is m with operators that have no tasks.

@@ -129,7 +129,7 @@ func (f *fleet) next(changed ...int) *fleet {
 func encodeWhole(t testing.TB, m *Manifest, base *Outline, opts PartsOptions, s *packStore) ([]byte, *Outline) {
 	t.Helper()
 	s.id = m.ID
-	data, out, err := EncodeParts(m, func(op, i int) (*Task, error) { return &m.Operators[op].Tasks[i], nil }, base, opts, s.put)
+	data, out, err := EncodePacked(m, base, opts, s.put)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -225,13 +225,13 @@ func (c *Collector) track(ctx context.Context, e catalog.Entry) error {
 	if ok {
 		return nil
 	}
-	m, err := c.cat.Manifest(ctx, e)
+	cp, err := readListed(ctx, c.cat, c.store, e)
 	if err != nil {
 		return fmt.Errorf("checkpoint %d: %w", e.ID, err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.add(newCheckpoint(m, e.ManifestSize, byHead))
+	c.add(cp)
 	return nil
 }
 

@@ -86,11 +86,11 @@ func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Sto
 			l.unlink = append(l.unlink, e.ID)
 			continue
 		}
-		m, err := cat.Manifest(ctx, e)
+		c, err := readListed(ctx, cat, store, e)
 		if err != nil {
 			return nil, fmt.Errorf("checkpoint %d: %w", e.ID, err)
 		}
-		l.add(newCheckpoint(m, e.ManifestSize, byHead))
+		l.add(c)
 	}
 	for _, pin := range pins {
 		if pin.Expired {
@@ -117,39 +117,91 @@ func readPinned(ctx context.Context, store objectstore.Store, id manifest.ID) ([
 		if err != nil {
 			return nil, fmt.Errorf("list manifests of pinned checkpoint %d: %w", id, err)
 		}
-		m, err := readUnlisted(ctx, store, info)
+		c, err := readUnlisted(ctx, store, info)
 		if errors.Is(err, objectstore.ErrNotExist) {
-			continue // deleted since, by one to whom the pin had expired
+			if _, err := store.Stat(ctx, info.Key); errors.Is(err, objectstore.ErrNotExist) {
+				continue // deleted since, by one to whom the pin had expired
+			}
 		}
 		if err != nil {
 			return nil, fmt.Errorf("pinned checkpoint %d: %w", id, err)
 		}
-		out = append(out, newCheckpoint(m, info.Size, byPin))
+		out = append(out, c)
 	}
 	return out, nil
 }
 
-func readUnlisted(ctx context.Context, store objectstore.Store, info objectstore.Info) (*manifest.Manifest, error) {
+func readUnlisted(ctx context.Context, store objectstore.Store, info objectstore.Info) (checkpoint, error) {
 	data, _, err := objectstore.ReadAll(ctx, store, info.Key, info.Size)
 	if err != nil {
-		return nil, err
+		return checkpoint{}, err
 	}
-	m, err := manifest.Decode(data)
+	o, err := manifest.DecodeOutline(data)
 	if err != nil {
-		return nil, &manifest.CorruptError{Key: info.Key, Err: err}
+		return checkpoint{}, &manifest.CorruptError{Key: info.Key, Err: err}
 	}
-	return m, nil
+	return collect(o, info.Size, byPin, catalog.Packs(ctx, store))
 }
 
+// readListed reads a checkpoint that HEAD lists.
+func readListed(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, e catalog.Entry) (checkpoint, error) {
+	o, err := cat.Outline(ctx, e)
+	if err != nil {
+		return checkpoint{}, err
+	}
+	return collect(o, e.ManifestSize, byHead, catalog.Packs(ctx, store))
+}
+
+// collect reads what a manifest keeps alive, task by task.
+func collect(o *manifest.Outline, size int64, by keeper, fetch func(manifest.Object) ([]byte, error)) (checkpoint, error) {
+	b := newBuilder(o.Head(), size, by)
+	for at, err := range o.Tasks(fetch) {
+		if err != nil {
+			return checkpoint{}, err
+		}
+		b.task(at.Task)
+	}
+	return b.checkpoint, nil
+}
+
+// newCheckpoint is what a manifest in memory keeps alive.
 func newCheckpoint(m *manifest.Manifest, size int64, by keeper) checkpoint {
-	c := checkpoint{
-		id: m.ID, keptBy: by,
-		manifest: objectRef{manifest.ManifestKey(m.ID, m.Epoch), size},
+	b := newBuilder(m, size, by)
+	for i := range m.Operators {
+		for j := range m.Operators[i].Tasks {
+			b.task(&m.Operators[i].Tasks[j])
+		}
 	}
-	for o := range m.Objects() {
-		c.objects = append(c.objects, objectRef{o.Key, o.Size})
+	return b.checkpoint
+}
+
+// builder collects the objects of a checkpoint, each once.
+type builder struct {
+	checkpoint
+	seen map[string]struct{}
+}
+
+// newBuilder begins with the manifest and the packs it refers to.
+func newBuilder(m *manifest.Manifest, size int64, by keeper) *builder {
+	b := &builder{seen: make(map[string]struct{})}
+	b.id, b.keptBy, b.manifest = m.ID, by, objectRef{manifest.ManifestKey(m.ID, m.Epoch), size}
+	for _, o := range m.Packs {
+		b.object(o)
 	}
-	return c
+	return b
+}
+
+func (b *builder) task(t *manifest.Task) {
+	for o := range t.Objects() {
+		b.object(o)
+	}
+}
+
+func (b *builder) object(o manifest.Object) {
+	if _, ok := b.seen[o.Key]; !ok {
+		b.seen[o.Key] = struct{}{}
+		b.objects = append(b.objects, objectRef{o.Key, o.Size})
+	}
 }
 
 func (l *live) add(c checkpoint) {

@@ -183,11 +183,10 @@ func (l *live) judge(key string) (r Reason, known bool) {
 			return "", false
 		}
 	} else {
-		name, err := manifest.ParseDataKey(key)
-		if err != nil {
+		var err error
+		if id, epoch, err = manifest.WrittenFor(key); err != nil {
 			return "", false
 		}
-		id, epoch = name.ID, name.Epoch
 	}
 	kept, ok := l.keys[key]
 	switch {

@@ -72,7 +72,7 @@ func deletable(key string) bool {
 		return false
 	}
 	_, _, merr := manifest.ParseManifestKey(key)
-	_, derr := manifest.ParseDataKey(key)
+	_, _, derr := manifest.WrittenFor(key)
 	_, _, perr := manifest.ParsePinKey(key)
 	return merr == nil || derr == nil || perr == nil || strings.HasPrefix(key, manifest.ProbePrefix)
 }

@@ -127,21 +127,41 @@ type verifier struct {
 	damage map[string]*damageDoc // by key relative to the job
 }
 
-// addCheckpoint notes what a checkpoint names. A manifest that is missing or
-// damaged is a finding, not an error.
+// addCheckpoint notes what a checkpoint names. A manifest, or a pack of its
+// parts, that is missing or damaged is a finding, not an error.
 func (v *verifier) addCheckpoint(ctx context.Context, e catalog.Entry) error {
-	m, err := v.cat.Manifest(ctx, e)
+	err := v.addObjects(ctx, e)
 	if corrupt, ok := errors.AsType[*manifest.CorruptError](err); ok {
 		v.report(corrupt.Key, problemOf(corrupt.Err), []manifest.ID{e.ID})
 		return nil
 	}
+	return err
+}
+
+func (v *verifier) addObjects(ctx context.Context, e catalog.Entry) error {
+	o, err := v.cat.Outline(ctx, e)
 	if err != nil {
 		return err
 	}
 	v.objects++
 	v.bytes += e.ManifestSize
-	for o := range m.Objects() {
-		v.holders[o] = append(v.holders[o], e.ID)
+	seen := make(map[string]bool)
+	add := func(o manifest.Object) {
+		if !seen[o.Key] {
+			seen[o.Key] = true
+			v.holders[o] = append(v.holders[o], e.ID)
+		}
+	}
+	for _, pack := range o.Packs() {
+		add(pack)
+	}
+	for at, err := range v.cat.Tasks(ctx, o) {
+		if err != nil {
+			return err
+		}
+		for o := range at.Task.Objects() {
+			add(o)
+		}
 	}
 	return nil
 }
@@ -241,7 +261,13 @@ func (v *verifier) report(key, problem string, ids []manifest.ID) {
 		d = &damageDoc{Key: v.app.storeKey(key), Problem: problem}
 		v.damage[key] = d
 	}
-	d.Checkpoints = append(d.Checkpoints, ids...)
+	for _, id := range ids {
+		// A pack may be found damaged twice: when it is read for the tasks in
+		// it, and with all objects.
+		if !slices.Contains(d.Checkpoints, id) {
+			d.Checkpoints = append(d.Checkpoints, id)
+		}
+	}
 }
 
 // forgetUnlinked drops what was found on checkpoints that a running job has

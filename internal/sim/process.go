@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -88,7 +89,7 @@ func (p *process) run(ctx context.Context, finish <-chan struct{}) error {
 	defer p.wg.Wait()
 	defer cancel()
 	var err error
-	if p.owner, err = p.cat.TakeOver(ctx, catalog.TakeOverOptions{}); err != nil {
+	if p.owner, err = p.cat.TakeOver(ctx, catalog.TakeOverOptions{Parts: p.w.opts.parts()}); err != nil {
 		return err
 	}
 	p.w.count(func(s *Stats) { s.Takeovers++ })
@@ -283,13 +284,27 @@ func (p *process) Commit(ctx context.Context, m *manifest.Manifest) error {
 	case err != nil:
 		return err
 	}
-	p.w.count(func(s *Stats) { s.Committed++ })
+	p.w.count(func(s *Stats) { s.Committed++; s.Packs += len(m.Packs); s.Shared += len(m.Packs) - len(withOwnPacks(m).Packs) })
+	if p.w.opts.Break == ForgetPacks {
+		m = withOwnPacks(m)
+	}
 	p.gc.Committed(e, m)
 	select {
 	case p.collect <- struct{}{}:
 	default:
 	}
 	return nil
+}
+
+// withOwnPacks is the control that forgets the packs which a manifest shares
+// with those before it.
+func withOwnPacks(m *manifest.Manifest) *manifest.Manifest {
+	out := *m
+	out.Packs = slices.DeleteFunc(slices.Clone(m.Packs), func(o manifest.Object) bool {
+		id, _, err := manifest.WrittenFor(o.Key)
+		return err != nil || id < m.ID
+	})
+	return &out
 }
 
 // retain sweeps once and then collects after commits.

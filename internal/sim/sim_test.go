@@ -50,6 +50,7 @@ func TestProtocol(t *testing.T) {
 	for what, count := range map[string]int{
 		"commits": sum.Committed, "aborts": sum.Aborted, "takeovers": sum.Takeovers, "bases": sum.Bases,
 		"pinned reads": sum.PinnedReads, "late plans": sum.LatePlans, "deletions": sum.Deleted,
+		"packs": sum.Packs, "shared packs": sum.Shared,
 	} {
 		if count < n/10 {
 			t.Errorf("only %d %s over %d seeds: the schedules do not show anything", count, what, n)
@@ -80,6 +81,7 @@ func TestControls(t *testing.T) {
 	}{
 		{"keep fewer than pending", KeepFewer, Options{MaxPending: 3, Keep: 1}, "listed checkpoint"},
 		{"base ahead of its checkpoint", FutureBase, Options{MaxPending: 2, Keep: 2}, "differ from"},
+		{"packs forgotten", ForgetPacks, Options{MaxPending: 2, Keep: 2}, "listed checkpoint"},
 		{"no reservations", NoReservations, Options{MaxPending: 3, Keep: 3}, "listed checkpoint"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -114,6 +116,8 @@ func (s *Stats) add(o Stats) {
 	s.PinnedReads += o.PinnedReads
 	s.LatePlans += o.LatePlans
 	s.Deleted += o.Deleted
+	s.Packs += o.Packs
+	s.Shared += o.Shared
 }
 
 func TestMain(m *testing.M) {

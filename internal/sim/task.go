@@ -42,6 +42,7 @@ type task struct {
 	changes table
 	last    manifest.ID // barrier seen
 	stopped bool        // it was that of the last checkpoint
+	quiet   int         // turns in which nothing is written
 
 	mu       sync.Mutex
 	ledger   *incremental.Ledger
@@ -76,6 +77,13 @@ func (t *task) run(ctx context.Context) {
 func (t *task) write() {
 	if t.stopped {
 		return
+	}
+	if t.quiet > 0 {
+		t.quiet--
+		return
+	}
+	if t.rng.IntN(15) == 0 {
+		t.quiet = t.rng.IntN(80) // so that its part of the manifest stays as it is
 	}
 	for range 1 + t.rng.IntN(3) {
 		groups := int(t.kgs.Last-t.kgs.First) + 1
@@ -234,7 +242,8 @@ func future(k *manifest.KeyedState, base *manifest.Base) *manifest.KeyedState {
 func (t *task) materialize(ctx context.Context, r *rand.Rand) {
 	for pause(ctx, r, 3*time.Second) == nil {
 		t.mu.Lock()
-		if t.final || t.ledger.StartBase(t.position) != nil {
+		idle := t.newest != nil && t.newest.Position == t.position && r.IntN(4) != 0
+		if t.final || idle || t.ledger.StartBase(t.position) != nil {
 			t.mu.Unlock()
 			continue
 		}

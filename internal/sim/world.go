@@ -38,7 +38,21 @@ const (
 	KeepFewer      Broken = "fewer checkpoints are kept than may be pending"
 	FutureBase     Broken = "a base ahead of its checkpoint is named"
 	NoReservations Broken = "reports reserve nothing"
+	ForgetPacks    Broken = "retention counts a pack for the checkpoint that wrote it only"
 )
+
+// parts are small enough that most manifests of some seeds refer to packs, of
+// one or several tasks, and that parts are moved.
+func (o Options) parts() manifest.PartsOptions {
+	switch o.Seed % 3 {
+	case 0:
+		return manifest.PartsOptions{Inline: 100, Pack: 200, MaxPacks: 2}
+	case 1:
+		return manifest.PartsOptions{Inline: 1 << 10, Pack: 4 << 10, MaxPacks: 4}
+	default:
+		return manifest.PartsOptions{}
+	}
+}
 
 // state is what a simulated task holds: values by key, in which the key group
 // comes first.
@@ -67,6 +81,9 @@ type world struct {
 // Stats say what a run saw, so that a test can tell it from an idle one.
 type Stats struct {
 	Committed, Aborted, Takeovers, Bases, PinnedReads, LatePlans, Deleted int
+	// Packs count those that committed manifests refer to, Shared those of
+	// them that an earlier one wrote.
+	Packs, Shared int
 }
 
 func newWorld(opts Options) *world {

@@ -11,11 +11,11 @@ package catalog
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ckpt-io/ckpt/manifest"
@@ -28,13 +28,16 @@ type Catalog struct {
 	store objectstore.Store
 	job   string
 	uuid  atomic.Pointer[string] // of the HEAD seen last
+
+	mu       sync.Mutex
+	outlines map[string]*manifest.Outline // read or written here, by key
 }
 
 // New returns the catalog of a job over a store that holds the job's objects
 // only (objectstore.Prefix(store, job) as a rule). It does no I/O; an invalid
 // job name is refused by the methods.
 func New(store objectstore.Store, job string) *Catalog {
-	return &Catalog{store: store, job: job}
+	return &Catalog{store: store, job: job, outlines: make(map[string]*manifest.Outline)}
 }
 
 // Head reads HEAD. It fails with ErrNotFound if the job has none, and with
@@ -48,56 +51,6 @@ func (c *Catalog) Head(ctx context.Context) (Head, error) {
 		return Head{}, fmt.Errorf("read HEAD of job %q: %w", c.job, ErrNotFound)
 	}
 	return s.head, nil
-}
-
-// Manifest reads the manifest of a checkpoint that HEAD lists, checks it
-// against size and digest there, and that it is this job's. A missing or
-// damaged one is a *CorruptError; one of a newer version matches
-// manifest.ErrNewerFormat; one that is encrypted where the store is not, or the
-// other way round, ErrEncryption, with an *objectstore.KeyError if it takes
-// keys that the store has not.
-func (c *Catalog) Manifest(ctx context.Context, e Entry) (*manifest.Manifest, error) {
-	key := e.ManifestKey()
-	if err := c.checkEntryKeys(e); err != nil {
-		return nil, fmt.Errorf("read manifest of checkpoint %d: %w", e.ID, err)
-	}
-	m, err := c.readManifest(ctx, key, e)
-	switch {
-	case err == nil:
-		return m, nil
-	case errors.Is(err, manifest.ErrCorrupt), errors.Is(err, objectstore.ErrNotExist),
-		errors.Is(err, objectstore.ErrDamaged), errors.Is(err, objectstore.ErrNotEncrypted):
-		return nil, fmt.Errorf("read manifest: %w", &CorruptError{Key: key, Err: err})
-	default:
-		return nil, fmt.Errorf("read manifest %q: %w", key, err)
-	}
-}
-
-func (c *Catalog) readManifest(ctx context.Context, key string, e Entry) (*manifest.Manifest, error) {
-	data, _, err := objectstore.ReadAll(ctx, c.store, key, e.ManifestSize)
-	if errors.Is(err, objectstore.ErrTooLarge) {
-		return nil, fmt.Errorf("%w: %w", manifest.ErrCorrupt, err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(data)) != e.ManifestSize {
-		return nil, fmt.Errorf("%w: %d bytes, HEAD says %d", manifest.ErrCorrupt, len(data), e.ManifestSize)
-	}
-	if sum := manifest.Digest(sha256.Sum256(data)); sum != e.ManifestSHA256 {
-		return nil, fmt.Errorf("%w: digest is %s, HEAD says %s", manifest.ErrCorrupt, sum, e.ManifestSHA256)
-	}
-	m, err := manifest.Decode(data)
-	if err != nil {
-		return nil, err
-	}
-	if m.Job != c.job || m.ID != e.ID || m.Epoch != e.Epoch {
-		return nil, fmt.Errorf("%w: it is checkpoint %d of epoch %d of job %q", manifest.ErrCorrupt, m.ID, m.Epoch, m.Job)
-	}
-	if uuid := c.uuid.Load(); uuid != nil && m.JobUUID != *uuid {
-		return nil, fmt.Errorf("%w: it is of another job of the same name (uuid %s, not %s)", manifest.ErrCorrupt, m.JobUUID, *uuid)
-	}
-	return m, nil
 }
 
 // Resolve finds the checkpoint that ref names: "latest", or an id in decimal,

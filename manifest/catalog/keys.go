@@ -55,9 +55,10 @@ func (h *Head) keyOf(epoch manifest.Epoch) (string, bool) {
 	return "", false
 }
 
-// keyIDs are the ids of the keys that m and its objects take, ascending. A name
-// that is not one of ours says nothing: then all may be needed.
-func (h *Head) keyIDs(m *manifest.Manifest) []string {
+// keyIDs are the ids of the keys that m, its objects, and the packs of its base
+// take, ascending; base may be nil. A name that is not one of ours says nothing:
+// then all may be needed.
+func (h *Head) keyIDs(m *manifest.Manifest, base *manifest.Outline) []string {
 	if len(h.Keys) == 0 {
 		return nil
 	}
@@ -65,17 +66,24 @@ func (h *Head) keyIDs(m *manifest.Manifest) []string {
 	if len(h.Keys) == 1 {
 		return ids // looking at a million names takes its time
 	}
-	for o := range m.Objects() {
-		name, err := manifest.ParseDataKey(o.Key)
-		id, ok := h.keyOf(name.Epoch)
-		if err != nil || !ok {
+	add := func(o manifest.Object) {
+		_, epoch, err := manifest.WrittenFor(o.Key)
+		id, ok := h.keyOf(epoch)
+		switch {
+		case err != nil || !ok:
 			for _, k := range h.Keys {
 				ids = append(ids, k.ID)
 			}
-			break
-		}
-		if !slices.Contains(ids, id) {
+		case !slices.Contains(ids, id):
 			ids = append(ids, id)
+		}
+	}
+	for o := range m.Objects() {
+		add(o)
+	}
+	if base != nil {
+		for _, o := range base.Packs() {
+			add(o)
 		}
 	}
 	slices.Sort(ids)

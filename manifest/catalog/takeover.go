@@ -26,6 +26,9 @@ type TakeOverOptions struct {
 	// object that was retired meanwhile, and Check sees the new HEAD. It may
 	// fill in the elements of Operators, which are read after it.
 	Check func(context.Context, Head) error
+	// Parts bound what stands in the manifests that the owner commits; the
+	// zero value is right.
+	Parts manifest.PartsOptions
 }
 
 // TakeOver makes the caller the owner of the job: the epoch rises by one, and
@@ -59,7 +62,7 @@ func (c *Catalog) TakeOver(ctx context.Context, opts TakeOverOptions) (*Owner, e
 			return next, err
 		})
 		if err == nil {
-			return newOwner(c, cur), nil
+			return newOwner(c, cur, opts.Parts), nil
 		}
 		err = fmt.Errorf("take over job %q: %w", c.job, err)
 		if !refused.exists {
