@@ -284,7 +284,11 @@ func (p *process) Commit(ctx context.Context, m *manifest.Manifest) error {
 	case err != nil:
 		return err
 	}
-	p.w.count(func(s *Stats) { s.Committed++; s.Packs += len(m.Packs); s.Shared += len(m.Packs) - len(withOwnPacks(m).Packs) })
+	p.w.count(func(s *Stats) {
+		s.Committed++
+		s.Packs += len(m.Packs)
+		s.Shared += len(m.Packs) - len(withOwnPacks(m).Packs)
+	})
 	if p.w.opts.Break == ForgetPacks {
 		m = withOwnPacks(m)
 	}
