@@ -24,6 +24,7 @@ type world struct {
 	cat   *catalog.Catalog
 	owner *catalog.Owner
 	n     uint64 // counts objects
+	parts manifest.PartsOptions
 }
 
 func newWorld(t *testing.T) *world {
@@ -38,7 +39,7 @@ func newWorld(t *testing.T) *world {
 // takeOver starts the job anew.
 func (w *world) takeOver() {
 	w.t.Helper()
-	owner, err := w.cat.TakeOver(w.t.Context(), catalog.TakeOverOptions{})
+	owner, err := w.cat.TakeOver(w.t.Context(), catalog.TakeOverOptions{Parts: w.parts})
 	if err != nil {
 		w.t.Fatal(err)
 	}
