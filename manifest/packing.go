@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
@@ -246,9 +247,16 @@ func (e *partsEncoder) task(i int, t *Task, before packed) error {
 	return e.store(heldPart{i, t.Index, p, body, digest})
 }
 
-// marshal encodes a task without its figures. The body is valid until the next
-// call.
+// marshal encodes a task without its figures, and with its reserved objects in
+// one order, so that what did not change gives the same bytes. They are valid
+// until the next call.
 func (e *partsEncoder) marshal(t *Task) (*pb.Task, []byte, error) {
+	byKey := func(a, b Object) int { return strings.Compare(a.Key, b.Key) }
+	if !slices.IsSortedFunc(t.Reserved, byKey) {
+		sorted := *t
+		sorted.Reserved = slices.SortedFunc(slices.Values(t.Reserved), byKey)
+		t = &sorted
+	}
 	p := taskToProto(t)
 	p.Stats = nil
 	body, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend(e.buf[:0], p)

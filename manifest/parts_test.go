@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -81,7 +82,12 @@ func (f *fleet) task(op, i int) (*Task, error) {
 		base.Files[j] = File{Name: fmt.Sprintf("%06d.sst", j), Object: f.object(id, i, uint64(j))}
 	}
 	kgs := KeyGroupRange{uint16(i), uint16(i)}
-	return &Task{Index: i, Stats: stats, Keyed: &KeyedState{
+	var reserved []Object
+	if i == 7 {
+		reserved = []Object{f.object(1, i, 500), f.object(1, i, 501)}
+		slices.SortFunc(reserved, func(a, b Object) int { return strings.Compare(a.Key, b.Key) })
+	}
+	return &Task{Index: i, Stats: stats, Reserved: reserved, Keyed: &KeyedState{
 		KeyGroups: kgs, Pieces: []Piece{{KeyGroups: kgs, Base: base}},
 		Deltas: []Delta{{Position: uint64(f.changed[i]) + 1, Object: f.object(f.changed[i], i, 999), Entries: 1000, Bytes: 100_000}},
 	}}, nil
@@ -188,7 +194,9 @@ func TestB69_UnchangedTasksCostNothing(t *testing.T) {
 	_, base := encodeWhole(t, f.whole(t), nil, smallParts, s)
 	packs, written := len(s.packs), s.written
 	g := f.next()
-	data, o := encodeWhole(t, g.whole(t), base, smallParts, s)
+	m := g.whole(t)
+	slices.Reverse(m.Operators[0].Tasks[7].Reserved)
+	data, o := encodeWhole(t, m, base, smallParts, s)
 	if s.written != written {
 		t.Errorf("%d bytes of packs were written though nothing changed", s.written-written)
 	}

@@ -23,7 +23,7 @@ import (
 func newSession(t *testing.T) (s *session, faulty *storetest.Faulty, stdout, stderr *bytes.Buffer) {
 	t.Helper()
 	mem := objectstore.NewMem()
-	if err := seed(t.Context(), mem, "wordcount", t.TempDir(), 2); err != nil {
+	if err := seed(t.Context(), mem, "wordcount", t.TempDir(), 2, manifest.PartsOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	faulty = storetest.NewFaulty(mem, 1)

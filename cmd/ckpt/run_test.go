@@ -122,7 +122,7 @@ func seedDir(t *testing.T, n int) string {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if err := seed(t.Context(), store, "wordcount", t.TempDir(), n); err != nil {
+	if err := seed(t.Context(), store, "wordcount", t.TempDir(), n, manifest.PartsOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	return dir
@@ -181,7 +181,7 @@ func TestS3(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := seed(t.Context(), store, "wordcount", t.TempDir(), 3); err != nil {
+	if err := seed(t.Context(), store, "wordcount", t.TempDir(), 3, manifest.PartsOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	to := filepath.Join(t.TempDir(), "out")

@@ -36,18 +36,19 @@ type seeder struct {
 }
 
 // seed makes checkpoints 1 to n of a job. Checkpoint i has a delta more than
-// the one before, in subtask i % 2, with the keys "k<i>" and "shared".
-func seed(ctx context.Context, root objectstore.Store, job, tmp string, n int) error {
-	return seedStore(ctx, objectstore.Prefix(root, job), job, tmp, n)
+// the one before, in subtask i % 2, with the keys "k<i>" and "shared". parts
+// bound what stands in the manifests themselves.
+func seed(ctx context.Context, root objectstore.Store, job, tmp string, n int, parts manifest.PartsOptions) error {
+	return seedStore(ctx, objectstore.Prefix(root, job), job, tmp, n, parts)
 }
 
 // seedStore does so in the job's part of a store.
-func seedStore(ctx context.Context, store objectstore.Store, job, tmp string, n int) error {
+func seedStore(ctx context.Context, store objectstore.Store, job, tmp string, n int, parts manifest.PartsOptions) error {
 	s := &seeder{store: store, dir: tmp}
 	s.keyed[0].KeyGroups = manifest.KeyGroupRange{First: 0, Last: 63}
 	s.keyed[1].KeyGroups = manifest.KeyGroupRange{First: 64, Last: 127}
 	var err error
-	s.owner, err = catalog.New(s.store, job).TakeOver(ctx, catalog.TakeOverOptions{Operators: []catalog.OperatorInfo{
+	s.owner, err = catalog.New(s.store, job).TakeOver(ctx, catalog.TakeOverOptions{Parts: parts, Operators: []catalog.OperatorInfo{
 		{UID: "count", MaxParallelism: 128, Hasher: "murmur3-32/1"}, {UID: "lines", MaxParallelism: 1},
 	}})
 	if err != nil {
@@ -143,14 +144,17 @@ func scriptSeed(ts *testscript.TestScript, _ bool, args []string) {
 	defer os.RemoveAll(tmp)
 	store := openDir(ts, args[0])
 	defer store.Close()
-	part := objectstore.Prefix(store, args[1])
-	if len(args) > 3 {
+	part, parts := objectstore.Prefix(store, args[1]), manifest.PartsOptions{}
+	switch {
+	case len(args) > 3 && args[3] == "packed":
+		parts.Inline = 1
+	case len(args) > 3:
 		keys, _, err := seal.LoadKeys(ts.MkAbs(args[3]))
 		ts.Check(err)
 		part, err = seal.New(part, keys)
 		ts.Check(err)
 	}
-	ts.Check(seedStore(context.Background(), part, args[1], tmp, n))
+	ts.Check(seedStore(context.Background(), part, args[1], tmp, n, parts))
 }
 
 // scriptKeygen puts a new key before those in a key file, as a change of keys
@@ -194,8 +198,13 @@ func scriptSpoil(ts *testscript.TestScript, _ bool, args []string) {
 	id := manifest.ID(n)
 	key := dataName(id, 1, n%2, uint64(id)).Key()
 	how := args[0]
-	if how == "manifest" {
+	switch how {
+	case "manifest":
 		how, key = "flip", manifest.ManifestKey(id, 1)
+	case "pack":
+		how, key = "flip", manifest.PackName{ID: id, Epoch: 1}.Key()
+	case "remove-pack":
+		how, key = "remove", manifest.PackName{ID: id, Epoch: 1}.Key()
 	}
 	name := filepath.Join(ts.MkAbs(args[1]), args[2], filepath.FromSlash(key))
 	data, err := os.ReadFile(name)
