@@ -18,6 +18,10 @@
 //   - its epoch is below HEAD's: its owner was fenced before HEAD was read, and
 //     can commit nothing any more.
 //
+// A manifest names the packs that it refers to like any object. A new one refers
+// to those that its base, which is live, refers to, and to those that its own
+// commit writes, which carry its id. So the argument below holds for them too.
+//
 // Whatever is left is garbage for ever: a checkpoint may name only what its
 // base names or reserves, and what its own task uploads in its own epoch under
 // an id above its base. So a plan does not go stale, however late it is
@@ -29,8 +33,8 @@
 // lists the checkpoint; a plan reads HEAD and then the pins. So either the
 // plan sees the pin or the reader sees that the checkpoint is gone.
 //
-// A manifest that cannot be read ends planning with an error: what it names is
-// unknown, so nothing is known to be garbage. So does a listing that ends with
+// A manifest, or a pack of its task parts, that cannot be read ends planning
+// with an error: what it names is unknown, so nothing is known to be garbage. So does a listing that ends with
 // an error.
 //
 // # Two ways to delete
