@@ -1,15 +1,21 @@
 package manifest
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 )
 
 // At is a task and where it stands.
 type At struct {
-	Operator int // index in Outline.Head().Operators
-	Task     *Task
+	Operator int   // index in Outline.Head().Operators
+	Task     *Task // nil if it is in a part that the caller knows
+	// Part is the digest of the part that the task stands in, by which it can
+	// be told to be the same in another manifest; zero if it stands in the
+	// manifest itself.
+	Part Digest
 }
 
 // Tasks yields every task once, in the order in which they are stored, and
@@ -21,8 +27,17 @@ type At struct {
 // task are in memory at a time. The first error ends the sequence: fetch's own,
 // or one that matches ErrCorrupt or ErrNewerFormat, in a pack a *CorruptError.
 func (o *Outline) Tasks(fetch func(Object) ([]byte, error)) iter.Seq2[At, error] {
+	return o.TasksBut(nil, fetch)
+}
+
+// TasksBut is Tasks for somebody who has read other manifests of the job: of a
+// task in a part that known, if not nil, knows by its digest, only the place is
+// yielded, right after known was asked, and a pack of such parts alone is not
+// fetched. What the rules say
+// about several tasks together is then left unchecked.
+func (o *Outline) TasksBut(known func(part Digest) bool, fetch func(Object) ([]byte, error)) iter.Seq2[At, error] {
 	return func(yield func(At, error) bool) {
-		w := walk{o: o, fetch: fetch, yield: yield, check: newChecker(&o.head)}
+		w := walk{o: o, known: known, fetch: fetch, yield: yield, check: newChecker(&o.head)}
 		if err := w.run(); err != nil && !errors.Is(err, errEnough) {
 			yield(At{}, err)
 		}
@@ -35,6 +50,8 @@ var errEnough = errors.New("no more tasks wanted")
 // walk is one run of Tasks.
 type walk struct {
 	o     *Outline
+	known func(Digest) bool
+	some  bool // known knew some
 	fetch func(Object) ([]byte, error)
 	yield func(At, error) bool
 	check *checker
@@ -48,7 +65,7 @@ func (w *walk) run() error {
 		for j := range ops[i].Tasks {
 			if err == nil {
 				t := ops[i].Tasks[j]
-				err = w.task(i, &t)
+				err = w.task(i, &t, Digest{})
 			}
 		}
 		if err != nil {
@@ -60,6 +77,9 @@ func (w *walk) run() error {
 		if err := w.pack(pack, refs[i]); err != nil {
 			return err
 		}
+	}
+	if w.some {
+		return nil
 	}
 	for i := range ops {
 		if err := w.check.complete(i, &ops[i]); err != nil {
@@ -78,6 +98,10 @@ func corrupt(o *Operator, err error) error {
 
 // pack yields the tasks whose parts are in one pack.
 func (w *walk) pack(pack Object, refs []place) error {
+	refs, err := w.unknown(refs)
+	if err != nil || len(refs) == 0 {
+		return err
+	}
 	data, err := w.fetch(pack)
 	if err != nil {
 		return err
@@ -89,7 +113,7 @@ func (w *walk) pack(pack Object, refs []place) error {
 		t, err := w.parts.decode(data[p.offset:p.offset+p.size], p.ref)
 		if err == nil {
 			t.Stats = w.o.stats[p.operator][p.index]
-			err = w.task(p.operator, t)
+			err = w.task(p.operator, t, p.digest)
 		}
 		if err != nil {
 			return packError(pack, err)
@@ -105,11 +129,30 @@ func packError(pack Object, err error) error {
 	return &CorruptError{Key: pack.Key, Err: err}
 }
 
-func (w *walk) task(i int, t *Task) error {
+// unknown yields the places of the tasks that are known, and returns the others.
+func (w *walk) unknown(refs []place) ([]place, error) {
+	if w.known == nil {
+		return refs, nil
+	}
+	var out []place
+	for _, p := range refs {
+		if !w.known(p.digest) {
+			out = append(out, p)
+			continue
+		}
+		w.some = true
+		if !w.yield(At{Operator: p.operator, Part: p.digest}, nil) {
+			return nil, errEnough
+		}
+	}
+	return out, nil
+}
+
+func (w *walk) task(i int, t *Task, part Digest) error {
 	if err := w.check.task(i, &w.o.head.Operators[i], t); err != nil {
 		return err
 	}
-	if !w.yield(At{Operator: i, Task: t}, nil) {
+	if !w.yield(At{Operator: i, Task: t, Part: part}, nil) {
 		return errEnough
 	}
 	return nil
@@ -130,6 +173,17 @@ func (o *Outline) byPack() [][]place {
 		}
 	}
 	return out
+}
+
+// Part is the digest of the part that a subtask stands in, and whether it does:
+// zero and false if it stands in the manifest itself.
+func (o *Outline) Part(operator, subtask int) (Digest, bool) {
+	refs := o.refs[operator]
+	i, ok := slices.BinarySearchFunc(refs, subtask, func(r ref, index int) int { return cmp.Compare(r.index, index) })
+	if !ok {
+		return Digest{}, false
+	}
+	return refs[i].digest, true
 }
 
 // Whole reads the manifest with all its tasks: Tasks for those who have the

@@ -24,6 +24,7 @@ type Collector struct {
 	store objectstore.Store
 	epoch manifest.Epoch
 	batch int
+	parts *partSet
 
 	run sync.Mutex // held by the one Collect or Sweep
 
@@ -31,7 +32,7 @@ type Collector struct {
 	loaded bool
 	uuid   string
 	live   map[string]checkpoint // by the manifest's key
-	refs   map[string]int        // data key → live checkpoints that keep it
+	refs   map[string]int        // data key → live checkpoints and parts that keep it
 	queue  []Item                // may be deleted
 }
 
@@ -48,14 +49,14 @@ type CollectorOptions struct {
 func NewCollector(cat *catalog.Catalog, store objectstore.Store, opts CollectorOptions) *Collector {
 	return &Collector{
 		cat: cat, store: store, epoch: opts.Epoch, batch: opts.Batch,
-		live: make(map[string]checkpoint), refs: make(map[string]int),
+		parts: newPartSet(), live: make(map[string]checkpoint), refs: make(map[string]int),
 	}
 }
 
 // Committed tells what a checkpoint that was just committed keeps alive, so that
 // the next Collect need not read its manifest back. m is not retained.
 func (c *Collector) Committed(e catalog.Entry, m *manifest.Manifest) {
-	cp := newCheckpoint(m, e.ManifestSize, byHead)
+	cp := newCheckpoint(m, c.cat.Known(e), e.ManifestSize, byHead, c.parts)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	// Also before the first load: that may have read HEAD before this commit,
@@ -123,7 +124,7 @@ func (c *Collector) load(ctx context.Context) error {
 	if loaded {
 		return nil
 	}
-	l, err := readLive(ctx, c.cat, c.store)
+	l, err := readLive(ctx, c.cat, c.store, c.parts)
 	if err != nil {
 		return err
 	}
@@ -144,6 +145,14 @@ func (c *Collector) add(cp checkpoint) {
 	c.live[cp.manifest.key] = cp
 	for _, o := range cp.objects {
 		c.refs[o.key]++
+	}
+	for _, p := range cp.parts {
+		if p.uses++; p.uses > 1 {
+			continue
+		}
+		for _, o := range p.objects {
+			c.refs[o.key]++
+		}
 	}
 }
 
@@ -193,7 +202,7 @@ func (c *Collector) pinned(ctx context.Context) (map[manifest.ID]bool, error) {
 		if c.knows(p.ID) {
 			continue
 		}
-		held, err := readPinned(ctx, c.store, p.ID)
+		held, err := readPinned(ctx, c.store, c.parts, p.ID)
 		if err != nil {
 			return nil, err
 		}
@@ -225,7 +234,7 @@ func (c *Collector) track(ctx context.Context, e catalog.Entry) error {
 	if ok {
 		return nil
 	}
-	cp, err := readListed(ctx, c.cat, c.store, e)
+	cp, err := readListed(ctx, c.cat, c.store, c.parts, e)
 	if err != nil {
 		return fmt.Errorf("checkpoint %d: %w", e.ID, err)
 	}
@@ -257,10 +266,24 @@ func (c *Collector) release(cp checkpoint) {
 	delete(c.live, cp.manifest.key)
 	c.queue = append(c.queue, Item{Key: cp.manifest.key, Size: cp.manifest.size, Reason: Unlisted})
 	for _, o := range cp.objects {
-		if c.refs[o.key]--; c.refs[o.key] == 0 {
-			delete(c.refs, o.key)
-			c.queue = append(c.queue, Item{Key: o.key, Size: o.size, Reason: Unused})
+		c.drop(o)
+	}
+	for _, p := range cp.parts {
+		if p.uses--; p.uses > 0 {
+			continue
 		}
+		c.parts.drop(p)
+		for _, o := range p.objects {
+			c.drop(o)
+		}
+	}
+}
+
+// drop counts an object once less. Called with mu held.
+func (c *Collector) drop(o objectRef) {
+	if c.refs[o.key]--; c.refs[o.key] == 0 {
+		delete(c.refs, o.key)
+		c.queue = append(c.queue, Item{Key: o.key, Size: o.size, Reason: Unused})
 	}
 }
 

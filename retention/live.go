@@ -24,7 +24,8 @@ const (
 type checkpoint struct {
 	id       manifest.ID
 	manifest objectRef   // its own stored form
-	objects  []objectRef // each once
+	objects  []objectRef // besides those of parts
+	parts    []*part
 	keptBy   keeper
 }
 
@@ -40,6 +41,7 @@ type live struct {
 	head        catalog.Head
 	unlink      []manifest.ID // listed, but treated as if they were not
 	checkpoints []checkpoint
+	noted       map[*part]bool // their objects are in keys
 	keys        map[string]keeper
 	expiredPins []string
 }
@@ -51,13 +53,13 @@ const maxRereads = 100
 // readLive reads HEAD, then the pins, then the manifests. The order is what the
 // package comment's argument rests on. The checkpoints in unlink are treated as
 // unlinked.
-func readLive(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, unlink ...manifest.ID) (*live, error) {
+func readLive(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, parts *partSet, unlink ...manifest.ID) (*live, error) {
 	for range maxRereads {
 		head, err := cat.Head(ctx)
 		if err != nil {
 			return nil, err
 		}
-		l, err := readLiveOf(ctx, cat, store, head, unlink)
+		l, err := readLiveOf(ctx, cat, store, parts, head, unlink)
 		if err == nil {
 			return l, nil
 		}
@@ -75,8 +77,8 @@ func sameList(a, b catalog.Head) bool {
 	return slices.EqualFunc(a.Checkpoints, b.Checkpoints, func(x, y catalog.Entry) bool { return x.ID == y.ID })
 }
 
-func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, head catalog.Head, unlink []manifest.ID) (*live, error) {
-	l := &live{head: head, unlink: []manifest.ID{}, keys: make(map[string]keeper)}
+func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, parts *partSet, head catalog.Head, unlink []manifest.ID) (*live, error) {
+	l := &live{head: head, unlink: []manifest.ID{}, noted: make(map[*part]bool), keys: make(map[string]keeper)}
 	pins, err := cat.Pins(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list pins: %w", err)
@@ -86,7 +88,7 @@ func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Sto
 			l.unlink = append(l.unlink, e.ID)
 			continue
 		}
-		c, err := readListed(ctx, cat, store, e)
+		c, err := readListed(ctx, cat, store, parts, e)
 		if err != nil {
 			return nil, fmt.Errorf("checkpoint %d: %w", e.ID, err)
 		}
@@ -96,7 +98,7 @@ func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Sto
 		if pin.Expired {
 			l.expiredPins = append(l.expiredPins, pin.Key)
 		} else if !l.has(pin.ID) {
-			held, err := readPinned(ctx, store, pin.ID)
+			held, err := readPinned(ctx, store, parts, pin.ID)
 			if err != nil {
 				return nil, err
 			}
@@ -111,13 +113,13 @@ func readLiveOf(ctx context.Context, cat *catalog.Catalog, store objectstore.Sto
 // readPinned reads what a pin keeps alive of a checkpoint that HEAD does not
 // list. The pin does not say which epoch's it is, so every manifest of that
 // id counts: at most the garbage of an earlier owner stays a little longer.
-func readPinned(ctx context.Context, store objectstore.Store, id manifest.ID) ([]checkpoint, error) {
+func readPinned(ctx context.Context, store objectstore.Store, parts *partSet, id manifest.ID) ([]checkpoint, error) {
 	var out []checkpoint
 	for info, err := range store.List(ctx, manifest.ManifestsPrefix+id.String()+"-", "") {
 		if err != nil {
 			return nil, fmt.Errorf("list manifests of pinned checkpoint %d: %w", id, err)
 		}
-		c, err := readUnlisted(ctx, store, info)
+		c, err := readUnlisted(ctx, store, parts, info)
 		if errors.Is(err, objectstore.ErrNotExist) {
 			if _, err := store.Stat(ctx, info.Key); errors.Is(err, objectstore.ErrNotExist) {
 				continue // deleted since, by one to whom the pin had expired
@@ -131,7 +133,7 @@ func readPinned(ctx context.Context, store objectstore.Store, id manifest.ID) ([
 	return out, nil
 }
 
-func readUnlisted(ctx context.Context, store objectstore.Store, info objectstore.Info) (checkpoint, error) {
+func readUnlisted(ctx context.Context, store objectstore.Store, parts *partSet, info objectstore.Info) (checkpoint, error) {
 	data, _, err := objectstore.ReadAll(ctx, store, info.Key, info.Size)
 	if err != nil {
 		return checkpoint{}, err
@@ -140,68 +142,16 @@ func readUnlisted(ctx context.Context, store objectstore.Store, info objectstore
 	if err != nil {
 		return checkpoint{}, &manifest.CorruptError{Key: info.Key, Err: err}
 	}
-	return collect(o, info.Size, byPin, catalog.Packs(ctx, store))
+	return readCheckpoint(ctx, store, parts, o, info.Size, byPin)
 }
 
 // readListed reads a checkpoint that HEAD lists.
-func readListed(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, e catalog.Entry) (checkpoint, error) {
+func readListed(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, parts *partSet, e catalog.Entry) (checkpoint, error) {
 	o, err := cat.Outline(ctx, e)
 	if err != nil {
 		return checkpoint{}, err
 	}
-	return collect(o, e.ManifestSize, byHead, catalog.Packs(ctx, store))
-}
-
-// collect reads what a manifest keeps alive, task by task.
-func collect(o *manifest.Outline, size int64, by keeper, fetch func(manifest.Object) ([]byte, error)) (checkpoint, error) {
-	b := newBuilder(o.Head(), size, by)
-	for at, err := range o.Tasks(fetch) {
-		if err != nil {
-			return checkpoint{}, err
-		}
-		b.task(at.Task)
-	}
-	return b.checkpoint, nil
-}
-
-// newCheckpoint is what a manifest in memory keeps alive.
-func newCheckpoint(m *manifest.Manifest, size int64, by keeper) checkpoint {
-	b := newBuilder(m, size, by)
-	for i := range m.Operators {
-		for j := range m.Operators[i].Tasks {
-			b.task(&m.Operators[i].Tasks[j])
-		}
-	}
-	return b.checkpoint
-}
-
-// builder collects the objects of a checkpoint, each once.
-type builder struct {
-	checkpoint
-	seen map[string]struct{}
-}
-
-// newBuilder begins with the manifest and the packs it refers to.
-func newBuilder(m *manifest.Manifest, size int64, by keeper) *builder {
-	b := &builder{seen: make(map[string]struct{})}
-	b.id, b.keptBy, b.manifest = m.ID, by, objectRef{manifest.ManifestKey(m.ID, m.Epoch), size}
-	for _, o := range m.Packs {
-		b.object(o)
-	}
-	return b
-}
-
-func (b *builder) task(t *manifest.Task) {
-	for o := range t.Objects() {
-		b.object(o)
-	}
-}
-
-func (b *builder) object(o manifest.Object) {
-	if _, ok := b.seen[o.Key]; !ok {
-		b.seen[o.Key] = struct{}{}
-		b.objects = append(b.objects, objectRef{o.Key, o.Size})
-	}
+	return readCheckpoint(ctx, store, parts, o, e.ManifestSize, byHead)
 }
 
 func (l *live) add(c checkpoint) {
@@ -209,6 +159,15 @@ func (l *live) add(c checkpoint) {
 	l.keep(c.manifest.key, c.keptBy)
 	for _, o := range c.objects {
 		l.keep(o.key, c.keptBy)
+	}
+	for _, p := range c.parts {
+		if l.noted[p] {
+			continue
+		}
+		l.noted[p] = true
+		for _, o := range p.objects {
+			l.keep(o.key, c.keptBy)
+		}
 	}
 }
 

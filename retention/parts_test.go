@@ -188,3 +188,43 @@ func TestPlanFile_Packs(t *testing.T) {
 		t.Errorf("plan %+v", back)
 	}
 }
+
+// TestB69_SharedPartsAreReadOnce: planning reads a pack that live checkpoints
+// share once, and a collector that was told of all commits reads none.
+func TestB69_SharedPartsAreReadOnce(t *testing.T) {
+	w := newPackedWorld(t)
+	c := w.collector()
+	w.collect(c)
+	a := w.upload(1)
+	for id := manifest.ID(1); id <= 4; id++ {
+		needs := objects(a)
+		if id == 4 {
+			needs = append(needs, w.upload(4))
+		}
+		e, m := w.commitOn(id, id-1, needs)
+		c.Committed(e, m)
+	}
+	packs := func() (n int) {
+		for _, call := range w.store.Calls() {
+			if call.Op == storetest.Get && strings.HasSuffix(call.Key, ".parts") {
+				n++
+			}
+		}
+		return n
+	}
+	w.store.Forget()
+	if _, err := retention.NewPlan(t.Context(), w.cat, w.store); err != nil {
+		t.Fatal(err)
+	}
+	if n := packs(); n != 2 {
+		t.Errorf("the plan read %d packs, want 2", n)
+	}
+	w.store.Forget()
+	e, m := w.commitOn(5, 4, objects(a), 1, 2, 3)
+	c.Committed(e, m)
+	w.collect(c)
+	if n := packs(); n != 0 {
+		t.Errorf("the collector read %d packs", n)
+	}
+	w.wantWhole()
+}

@@ -114,7 +114,7 @@ const probeAge = time.Hour
 // Errors are those of the catalog (a job without HEAD is not found, and
 // nothing of it is deleted) and of the listing.
 func NewPlan(ctx context.Context, cat *catalog.Catalog, store objectstore.Store, unlink ...manifest.ID) (*Plan, error) {
-	l, err := readLive(ctx, cat, store, unlink...)
+	l, err := readLive(ctx, cat, store, newPartSet(), unlink...)
 	if err != nil {
 		return nil, fmt.Errorf("plan deletion: %w", err)
 	}

@@ -82,7 +82,7 @@ func deletable(key string) bool {
 // however old it is; one that was kept in a file may have been edited, or
 // belong to another job ([ErrOtherJob]).
 func (p *Plan) Recheck(ctx context.Context, cat *catalog.Catalog, store objectstore.Store) (*Plan, error) {
-	l, err := readLive(ctx, cat, store)
+	l, err := readLive(ctx, cat, store, newPartSet())
 	if err != nil {
 		return nil, fmt.Errorf("recheck plan: %w", err)
 	}

@@ -114,6 +114,14 @@ func (c *Catalog) remember(key string, o *manifest.Outline) {
 	c.outlines[key] = o
 }
 
+// Known is the outline of a manifest with packs that this catalog has read or
+// written before, while it is listed; nil for others. It does no I/O.
+func (c *Catalog) Known(e Entry) *manifest.Outline {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.outlines[e.ManifestKey()]
+}
+
 // base is the outline of the checkpoint that one to be committed builds on; nil
 // if there is none, or no packs in it. It is read unless this catalog has read
 // or written it before. What cannot be read is as if it were not there: then
