@@ -213,3 +213,72 @@ func TestB69_UnchangedTasksCostNothing(t *testing.T) {
 		t.Errorf("%d packs, %d of them named; want one more than %d", n, len(o.Packs()), len(base.Packs()))
 	}
 }
+
+// TestOutline_Task reads tasks one at a time, each from its own bytes alone.
+func TestOutline_Task(t *testing.T) {
+	data, s, m := sampleParts(t)
+	o, err := DecodeOutline(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(pack Object, offset, size int64) ([]byte, error) {
+		return slices.Clone(s.packs[pack.Key][offset : offset+size]), nil
+	}
+	for _, op := range m.Operators {
+		for i := range op.Tasks {
+			if got, err := o.Task(op.UID, i, read); err != nil || !reflect.DeepEqual(*got, op.Tasks[i]) {
+				t.Errorf("%s/%d is %+v, %v\nwant %+v", op.UID, i, got, err, op.Tasks[i])
+			}
+		}
+	}
+	for _, i := range []int{-1, 2} {
+		if got, err := o.Task("count", i, read); got != nil || err != nil {
+			t.Errorf("subtask %d is %+v, %v", i, got, err)
+		}
+	}
+	if got, err := o.Task("other", 0, read); got != nil || err != nil {
+		t.Errorf("no operator's is %+v, %v", got, err)
+	}
+	flipped := func(pack Object, offset, size int64) ([]byte, error) {
+		data, err := read(pack, offset, size)
+		data[len(data)/2]++
+		return data, err
+	}
+	corrupt, ok := errors.AsType[*CorruptError](func() error { _, err := o.Task("count", 0, flipped); return err }())
+	if d, in := o.Part(0, 0); !in || !ok || corrupt.Key != o.packs[o.refs[0][0].pack].Key || d == (Digest{}) {
+		t.Errorf("a damaged part: %v", corrupt)
+	}
+	if d, in := o.Part(1, 0); in != (len(o.refs[1]) > 0) {
+		t.Errorf("part of the source: %v, %v", d, in)
+	}
+}
+
+// TestOutline_TasksBut passes over known parts, and does not fetch a pack of
+// nothing else.
+func TestOutline_TasksBut(t *testing.T) {
+	s, f := newPackStore(), newFleet(30, 5)
+	_, base := encodeWhole(t, f.whole(t), nil, smallParts, s)
+	known := make(map[Digest]bool)
+	for at, err := range base.Tasks(s.fetch) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		known[at.Part] = at.Part != Digest{}
+	}
+	g := f.next(3, 9)
+	_, o := encodeWhole(t, g.whole(t), base, smallParts, s)
+	fetched, tasks, places := 0, 0, 0
+	fetch := func(p Object) ([]byte, error) { fetched++; return s.fetch(p) }
+	for at, err := range o.TasksBut(func(d Digest) bool { return known[d] }, fetch) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		places++
+		if at.Task != nil {
+			tasks++
+		}
+	}
+	if fetched != 1 || tasks != 3 || places != 31 { // two changed, and the source
+		t.Errorf("%d packs fetched, %d tasks of %d read", fetched, tasks, places)
+	}
+}

@@ -175,6 +175,47 @@ func (o *Outline) byPack() [][]place {
 	return out
 }
 
+// Task reads one task, checked against the rules but for those about several.
+// Of its pack, read gives size bytes from offset on, whose digest is checked
+// here. It is nil if the manifest has no such operator or subtask. Errors are
+// those of Tasks.
+func (o *Outline) Task(operator string, subtask int, read func(pack Object, offset, size int64) ([]byte, error)) (*Task, error) {
+	i := slices.IndexFunc(o.head.Operators, func(op Operator) bool { return op.UID == operator })
+	if i < 0 || subtask < 0 || subtask >= o.head.Operators[i].Parallelism {
+		return nil, nil
+	}
+	op := &o.head.Operators[i]
+	c := newChecker(&o.head)
+	if err := c.operator(i, op); err != nil {
+		return nil, corrupt(op, err)
+	}
+	j, ok := slices.BinarySearchFunc(o.refs[i], subtask, func(r ref, index int) int { return cmp.Compare(r.index, index) })
+	if !ok {
+		j, _ = slices.BinarySearchFunc(op.Tasks, subtask, func(t Task, index int) int { return cmp.Compare(t.Index, index) })
+		t := op.Tasks[j]
+		if err := c.task(i, op, &t); err != nil {
+			return nil, corrupt(op, err)
+		}
+		return &t, nil
+	}
+	r := o.refs[i][j]
+	pack := o.packs[r.pack]
+	data, err := read(pack, r.offset, r.size)
+	if err != nil {
+		return nil, err
+	}
+	var d partDecoder
+	t, err := d.decode(data, r)
+	if err == nil {
+		t.Stats = o.stats[i][subtask]
+		err = c.task(i, op, t)
+	}
+	if err != nil {
+		return nil, packError(pack, err)
+	}
+	return t, nil
+}
+
 // Part is the digest of the part that a subtask stands in, and whether it does:
 // zero and false if it stands in the manifest itself.
 func (o *Outline) Part(operator, subtask int) (Digest, bool) {

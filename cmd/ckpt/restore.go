@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -122,11 +123,11 @@ func (s *session) restoreEntry(ctx context.Context, entry catalog.Entry, to, tas
 		return restoreDoc{}, err
 	}
 	defer out.discard()
-	m, err := s.cat.Manifest(ctx, entry)
+	o, err := s.cat.Outline(ctx, entry)
 	if err != nil {
 		return restoreDoc{}, err
 	}
-	states, err := selectStates(m, task)
+	states, err := s.states(ctx, o, task)
 	if err != nil {
 		return restoreDoc{}, err
 	}
@@ -166,33 +167,56 @@ func (st state) bytes() int64 {
 	return n
 }
 
-// selectStates are the keyed states in m; with task, OPERATOR/N, only that one.
-func selectStates(m *manifest.Manifest, task string) ([]state, error) {
+// states are the keyed states of a checkpoint; with task, OPERATOR/N, only that
+// one.
+func (s *session) states(ctx context.Context, o *manifest.Outline, task string) ([]state, error) {
+	if task != "" {
+		st, err := s.stateOf(ctx, o, task)
+		return []state{st}, err
+	}
 	var states []state
+	ops := o.Head().Operators
+	for at, err := range s.cat.Tasks(ctx, o) {
+		if err != nil {
+			return nil, err
+		}
+		if at.Task.Keyed != nil {
+			states = append(states, state{ops[at.Operator].UID, at.Task.Index, *at.Task.Keyed})
+		}
+	}
+	slices.SortFunc(states, func(a, b state) int {
+		return cmp.Or(strings.Compare(a.operator, b.operator), cmp.Compare(a.subtask, b.subtask))
+	})
+	return states, nil
+}
+
+// stateOf reads the one keyed state that task names.
+func (s *session) stateOf(ctx context.Context, o *manifest.Outline, task string) (state, error) {
+	uid, n, ok := strings.Cut(task, "/")
+	if !ok || !manifest.ValidUID(uid) || !isNumber(n) {
+		return state{}, exit.Usagef("--task %q: want OPERATOR/N", task)
+	}
 	var names []string
-	for _, op := range m.Operators {
-		for _, t := range op.Tasks {
-			if t.Keyed != nil {
-				states = append(states, state{op.UID, t.Index, *t.Keyed})
-				names = append(names, op.UID+"/"+strconv.Itoa(t.Index))
+	for _, op := range o.Head().Operators {
+		for i := range op.Parallelism {
+			if op.Hasher != "" {
+				names = append(names, op.UID+"/"+strconv.Itoa(i))
 			}
 		}
 	}
-	if task == "" {
-		return states, nil
+	subtask, err := strconv.Atoi(n)
+	if err == nil && slices.Contains(names, task) {
+		t, err := s.cat.Task(ctx, o, uid, subtask)
+		if err != nil {
+			return state{}, err
+		}
+		return state{uid, subtask, *t.Keyed}, nil
 	}
-	if uid, n, ok := strings.Cut(task, "/"); !ok || !manifest.ValidUID(uid) || !isNumber(n) {
-		return nil, exit.Usagef("--task %q: want OPERATOR/N", task)
-	}
-	i := slices.Index(names, task)
-	if i >= 0 {
-		return states[i : i+1], nil
-	}
-	err := fmt.Errorf("subtask %q with keyed state in checkpoint %d: %w", task, m.ID, catalog.ErrNotFound)
+	err = fmt.Errorf("subtask %q with keyed state in checkpoint %d: %w", task, o.Head().ID, catalog.ErrNotFound)
 	if len(names) == 0 {
-		return nil, withHint(err, "no operator of the checkpoint has keyed state")
+		return state{}, withHint(err, "no operator of the checkpoint has keyed state")
 	}
-	return nil, withHint(err, "there are %s", strings.Join(names, ", "))
+	return state{}, withHint(err, "there are %s", strings.Join(names, ", "))
 }
 
 func isNumber(s string) bool {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 
 	"github.com/ckpt-io/ckpt/manifest"
@@ -52,6 +53,37 @@ func (c *Catalog) Outline(ctx context.Context, e Entry) (*manifest.Outline, erro
 // does. Errors are those of Manifest.
 func (c *Catalog) Tasks(ctx context.Context, o *manifest.Outline) iter.Seq2[manifest.At, error] {
 	return o.Tasks(Packs(ctx, c.store))
+}
+
+// Task reads one task of a manifest: of its pack, only the part. It is nil if
+// there is no such task. Errors are those of Manifest.
+func (c *Catalog) Task(ctx context.Context, o *manifest.Outline, operator string, subtask int) (*manifest.Task, error) {
+	return o.Task(operator, subtask, func(pack manifest.Object, offset, size int64) ([]byte, error) {
+		data, err := c.readRange(ctx, pack, offset, size)
+		switch {
+		case errors.Is(err, objectstore.ErrNotExist), errors.Is(err, manifest.ErrCorrupt):
+			return nil, fmt.Errorf("read task part: %w", &CorruptError{Key: pack.Key, Err: err})
+		case err != nil:
+			return nil, fmt.Errorf("read task part of %q: %w", pack.Key, err)
+		}
+		return data, nil
+	})
+}
+
+func (c *Catalog) readRange(ctx context.Context, pack manifest.Object, offset, size int64) ([]byte, error) {
+	r, info, err := c.store.Get(ctx, pack.Key, offset, size)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	if info.Size != pack.Size {
+		return nil, fmt.Errorf("%w: has %d bytes, want %d", manifest.ErrCorrupt, info.Size, pack.Size)
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(r, data); err != nil {
+		return nil, fmt.Errorf("%w: %w", objectstore.ErrUnavailable, err)
+	}
+	return data, nil
 }
 
 // Packs reads packs of parts from the store of a job, for an Outline. One that
