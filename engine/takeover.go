@@ -96,15 +96,16 @@ func (r *runner) checkOutputBeyond(ctx context.Context, head catalog.Head, id ma
 		if e.ID <= id {
 			continue
 		}
-		m, err := r.catalog.Manifest(ctx, e)
+		o, err := r.catalog.Outline(ctx, e)
 		if err != nil {
 			return err
 		}
-		for i := range m.Operators {
-			for _, t := range m.Operators[i].Tasks {
-				if len(t.Handles) > 0 {
-					return fmt.Errorf("start from checkpoint %d: %w by checkpoint %d", id, ErrOutputBeyond, e.ID)
-				}
+		for at, err := range r.catalog.Tasks(ctx, o) {
+			if err != nil {
+				return err
+			}
+			if len(at.Task.Handles) > 0 {
+				return fmt.Errorf("start from checkpoint %d: %w by checkpoint %d", id, ErrOutputBeyond, e.ID)
 			}
 		}
 	}

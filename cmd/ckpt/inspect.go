@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,7 @@ const inspectHelp = `Show one checkpoint: its operators and subtasks, what their
 and the figures of each.
 
 --objects lists every stored object that the checkpoint keeps alive, reserved
-ones too, each once, with its key relative to the store URL. Without --json it
+ones and packs of the manifest's parts too, each once, with its key relative to the store URL. Without --json it
 prints nothing else: key, size and SHA-256, one object a line.
 
 --json prints an object:
@@ -111,18 +112,24 @@ func (a *app) inspectCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			m, err := s.cat.Manifest(cmd.Context(), entry)
+			doc, err := s.inspect(cmd.Context(), entry, objects)
 			if err != nil {
 				return err
 			}
-			return a.printInspect(a.newInspectDoc(entry, m, objects), objects)
+			return a.printInspect(doc, objects)
 		},
 	}
 	cmd.Flags().BoolVar(&objects, "objects", false, "list every object that the checkpoint keeps alive")
 	return cmd
 }
 
-func (a *app) newInspectDoc(e catalog.Entry, m *manifest.Manifest, objects bool) inspectDoc {
+// inspect reads a checkpoint task by task.
+func (s *session) inspect(ctx context.Context, e catalog.Entry, objects bool) (inspectDoc, error) {
+	o, err := s.cat.Outline(ctx, e)
+	if err != nil {
+		return inspectDoc{}, err
+	}
+	m, a := o.Head(), s.app
 	doc := inspectDoc{
 		checkpointDoc: newCheckpointDoc(e), NumObjects: e.Objects,
 		Job: m.Job, JobUUID: m.JobUUID, Base: m.Base,
@@ -132,31 +139,44 @@ func (a *app) newInspectDoc(e catalog.Entry, m *manifest.Manifest, objects bool)
 	for i, op := range m.Operators {
 		doc.Operators[i] = newOperatorDoc(op)
 	}
-	if objects {
-		doc.Objects = []objectDoc{}
-		for o := range m.Objects() {
+	seen := make(map[string]bool)
+	add := func(o manifest.Object) {
+		if objects && !seen[o.Key] {
+			seen[o.Key] = true
 			doc.Objects = append(doc.Objects, objectDoc{a.storeKey(o.Key), o.Size, o.SHA256})
 		}
-		slices.SortFunc(doc.Objects, func(a, b objectDoc) int { return cmp.Compare(a.Key, b.Key) })
 	}
-	return doc
+	if objects {
+		doc.Objects = []objectDoc{}
+	}
+	for _, p := range o.Packs() {
+		add(p)
+	}
+	for at, err := range s.cat.Tasks(ctx, o) {
+		if err != nil {
+			return inspectDoc{}, err
+		}
+		doc.Operators[at.Operator].Subtasks[at.Task.Index] = newTaskDoc(at.Task)
+		for o := range at.Task.Objects() {
+			add(o)
+		}
+	}
+	slices.SortFunc(doc.Objects, func(a, b objectDoc) int { return cmp.Compare(a.Key, b.Key) })
+	return doc, nil
 }
 
 // storeKey makes a key of the job one of the store URL.
 func (a *app) storeKey(key string) string { return a.job + "/" + key }
 
+// newOperatorDoc has room for the subtasks.
 func newOperatorDoc(op manifest.Operator) operatorDoc {
-	doc := operatorDoc{
+	return operatorDoc{
 		UID: op.UID, Parallelism: op.Parallelism, MaxParallelism: op.MaxParallelism, Hasher: op.Hasher,
-		Subtasks: make([]taskDoc, len(op.Tasks)),
+		Subtasks: make([]taskDoc, op.Parallelism),
 	}
-	for i, t := range op.Tasks {
-		doc.Subtasks[i] = newTaskDoc(t)
-	}
-	return doc
 }
 
-func newTaskDoc(t manifest.Task) taskDoc {
+func newTaskDoc(t *manifest.Task) taskDoc {
 	st := t.Stats
 	doc := taskDoc{
 		Subtask: t.Index, Reserved: len(t.Reserved), Splits: len(t.Splits), Handles: len(t.Handles),

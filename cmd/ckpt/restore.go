@@ -289,8 +289,7 @@ func (s *session) touched(ctx context.Context, head catalog.Head, err error) err
 	}
 	var with, without []manifest.ID
 	for _, e := range head.Checkpoints {
-		m, merr := s.cat.Manifest(ctx, e)
-		if merr != nil || e.ManifestKey() == key || holds(m, key) {
+		if e.ManifestKey() == key || s.holds(ctx, e, key) {
 			with = append(with, e.ID)
 		} else {
 			without = append(without, e.ID)
@@ -311,10 +310,20 @@ func corruptKey(err error) string {
 	return ""
 }
 
-func holds(m *manifest.Manifest, key string) bool {
-	for o := range m.Objects() {
-		if o.Key == key {
+// holds reports whether a checkpoint needs an object, or cannot be read to tell.
+func (s *session) holds(ctx context.Context, e catalog.Entry, key string) bool {
+	o, err := s.cat.Outline(ctx, e)
+	if err != nil || slices.ContainsFunc(o.Packs(), func(p manifest.Object) bool { return p.Key == key }) {
+		return true
+	}
+	for at, err := range s.cat.Tasks(ctx, o) {
+		if err != nil {
 			return true
+		}
+		for o := range at.Task.Objects() {
+			if o.Key == key {
+				return true
+			}
 		}
 	}
 	return false
