@@ -303,3 +303,27 @@ func TestF50_DamagedPack(t *testing.T) {
 		})
 	}
 }
+
+// TestB69_SwitchedOnAndOff: owners whose manifests stand whole and owners whose
+// tasks stand in packs follow each other; none rewrites what did not change.
+func TestB69_SwitchedOnAndOff(t *testing.T) {
+	w := newWorld()
+	for id, parts := range []manifest.PartsOptions{allPacked, {}, allPacked, {}, {}, allPacked} {
+		o, err := w.catalog().TakeOver(t.Context(), TakeOverOptions{Parts: parts})
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := manifest.ID(id + 1)
+		m := packed(o, next, next-1, 1, 1, min(next, 3))
+		e := commitPacked(t, o, m)
+		wantRead(t, w.catalog(), e, m)
+		switch next {
+		case 2: // only the third task changed, and stands in the manifest
+			wantPacks(t, m, packKey(1, 1, 0))
+		case 3: // it changed again, and is packed
+			wantPacks(t, m, packKey(1, 1, 0), packKey(3, 3, 0))
+		case 5, 6:
+			wantPacks(t, m, packKey(1, 1, 0), packKey(3, 3, 0))
+		}
+	}
+}
