@@ -7,5 +7,7 @@
 // The coordinator, the catalog, retention and the tasks' ledgers are the real
 // ones. Simulated are the tasks themselves, whose state is a small map instead
 // of a Pebble database, and the network between them and the coordinator. Two
-// seeds of three have manifests so small that tasks stand in packs. A run takes place in a testing/synctest bubble: its time is virtual.
+// seeds of three have bounds so small that tasks stand in packs beside their
+// manifests. A run takes place in a testing/synctest bubble: its time is
+// virtual.
 package sim
