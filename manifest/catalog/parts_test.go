@@ -225,7 +225,7 @@ func TestParts_CommitAgain(t *testing.T) {
 	first := commitPacked(t, o, m, 1)
 	w.Forget()
 	again, err := o.Commit(t.Context(), m, nil)
-	if err != nil || again != first {
+	if err != nil || !reflect.DeepEqual(again, first) {
 		t.Errorf("got %+v, %v; want %+v", again, err, first)
 	}
 	if got := w.calls(); len(got) != 0 {
