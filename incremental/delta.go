@@ -37,7 +37,12 @@ type DeltaFile struct {
 // copied before the next entry is asked for. After an error no file is left;
 // nor without entries, for Pebble ingests no empty table: Entries is 0 then.
 func WriteDelta(fs vfs.FS, path string, entries iter.Seq[Entry]) (DeltaFile, error) {
-	d, err := writeTable(fs, path, entries, deltaOptions())
+	return WriteCompressedDelta(fs, path, DefaultCompression, entries)
+}
+
+// WriteCompressedDelta is WriteDelta with another compression, a valid one.
+func WriteCompressedDelta(fs vfs.FS, path string, c Compression, entries iter.Seq[Entry]) (DeltaFile, error) {
+	d, err := writeTable(fs, path, entries, deltaOptions(c))
 	if err != nil {
 		return DeltaFile{}, fmt.Errorf("write delta: %w", err)
 	}
@@ -77,8 +82,9 @@ func writeTable(fs vfs.FS, path string, entries iter.Seq[Entry], o sstable.Write
 	return d, nil
 }
 
-func deltaOptions() sstable.WriterOptions {
+func deltaOptions(c Compression) sstable.WriterOptions {
 	o := tableOptions()
+	o.Compression = profiles[c]
 	o.BlockSize, o.IndexBlockSize = deltaBlockSize, deltaBlockSize
 	o.FilterPolicy = bloom.FilterPolicy(deltaFilterBits)
 	return o

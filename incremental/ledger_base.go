@@ -102,6 +102,7 @@ func (l *Ledger) CancelBase() {
 type Chain struct {
 	Deltas     int   // over the newest base, or over the restored pieces and in them
 	DeltaBytes int64 // their stored bytes
+	Changed    int64 // their keys and values before compression
 	BaseBytes  int64 // stored bytes of that base, or of the pieces' bases
 	Pieces     int   // 1, or more in a state composed by Rescale
 }
@@ -123,12 +124,14 @@ func (l *Ledger) Chain() (c Chain) {
 		for _, d := range p.Deltas {
 			c.Deltas++
 			c.DeltaBytes += d.Object.Size
+			c.Changed += d.Bytes
 		}
 	}
 	for _, d := range l.deltas {
 		if d.Position > after {
 			c.Deltas++
 			c.DeltaBytes += d.Object.Size
+			c.Changed += d.Bytes
 		}
 	}
 	return c

@@ -8,7 +8,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
 // FormatMajorVersion is that of the databases we make. Pebble opens them with
@@ -27,7 +26,17 @@ const (
 	// tableSize bounds a file of the database, so that an upload of one takes
 	// less than the interval between two checkpoints.
 	tableSize = 8 << 20
+	// lBaseMaxBytes is the size up to which compactions of deltas rewrite the
+	// level below them whole, and about what the tables take beyond the live
+	// state. With Pebble's 64 MiB a base of a state of 100 MiB took 1.5 times the
+	// live bytes, and small deltas twice the work (docs/materialization.md).
+	lBaseMaxBytes = 16 << 20
 )
+
+// L0CompactionThreshold is the number of deltas from which they are compacted. A
+// higher one takes less work for small deltas, and leaves more tables for a read
+// to look into.
+const L0CompactionThreshold = 8
 
 // DBOptions are what differs between the databases of a process.
 type DBOptions struct {
@@ -39,11 +48,17 @@ type DBOptions struct {
 	// Scheduler admits the compactions of all databases; nil: the database's
 	// own.
 	Scheduler pebble.CompactionScheduler
+	// Compression is that of the tables that compactions write. It is a valid
+	// one.
+	Compression Compression
 	// Failed, if not nil, is called when the database cannot go on: it must
 	// not be used any more but to close it. It may be called several times,
 	// from any goroutine and with Pebble's locks held: it only takes note.
 	Failed func(error)
-	Logger *slog.Logger // nil: silent
+	// Compacted, if not nil, is called after each compaction, from any
+	// goroutine: it only takes note.
+	Compacted func()
+	Logger    *slog.Logger // nil: silent
 }
 
 // PebbleOptions makes the options of a state database. Such a database changes
@@ -64,6 +79,8 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 		DisableWAL:            true,
 		NoSyncOnClose:         true,
 		MemTableSize:          1 << 20, // never filled
+		L0CompactionThreshold: L0CompactionThreshold,
+		LBaseMaxBytes:         lBaseMaxBytes,
 		L0StopWritesThreshold: 1 << 20, // bounded by the number of deltas
 		MaxManifestFileSize:   512 << 10,
 		EventListener: &pebble.EventListener{
@@ -75,26 +92,19 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 		// To read a table for them would fetch it.
 		DisableTableStats: len(fs.remoteObjects()) > 0,
 	}
+	if o.Compacted != nil {
+		opts.EventListener.CompactionEnd = func(pebble.CompactionInfo) { o.Compacted() }
+	}
 	opts.Experimental.CompactionScheduler = o.Scheduler
 	for i := range opts.Levels {
 		opts.Levels[i] = pebble.LevelOptions{
 			BlockSize:    blockSize,
-			Compression:  func() *sstable.CompressionProfile { return compression },
 			FilterPolicy: bloom.FilterPolicy(filterBits),
 		}
 		opts.TargetFileSizes[i] = tableSize
 	}
+	o.Compression.set(opts)
 	return opts
-}
-
-// compression is zstd at its fastest level for all blocks that have any.
-// Pebble's own profile of that name takes level 3.
-var compression = &sstable.CompressionProfile{
-	Name:                "ckpt-zstd1",
-	DataBlocks:          sstable.BalancedCompression.DataBlocks,
-	ValueBlocks:         sstable.BalancedCompression.DataBlocks,
-	OtherBlocks:         sstable.BalancedCompression.DataBlocks,
-	MinReductionPercent: 5,
 }
 
 // logger takes the place of Pebble's, which ends the process. Pebble expects
