@@ -75,6 +75,12 @@ type Config struct {
 	CacheBytes int64
 	// Materialize says when a new base of keyed state is made.
 	Materialize state.MaterializePolicy
+	// Compression is that of stored state; empty means state.Zstd1.
+	Compression state.Compression
+	// MaxUnsentBytes bounds the local disk of one subtask's changes that are not
+	// durable in the store yet; past it, records wait. 0 means
+	// state.DefaultMaxUnsentBytes.
+	MaxUnsentBytes int64
 	// Restore says whether a run begins before its keyed state is all local:
 	// state.Eager, which is what empty means, or state.Lazy.
 	Restore state.RestoreMode
@@ -91,6 +97,9 @@ type Events struct {
 	// Hydrated is called when all of a subtask's lazily restored state is
 	// local.
 	Hydrated func(Hydrated)
+	// Materialized is called when a new base of a subtask's keyed state is
+	// complete, or was begun in vain.
+	Materialized func(Materialized)
 	// Checkpoints are the coordinator's.
 	Checkpoints coordinator.Listener
 }
@@ -111,6 +120,13 @@ type Hydrated struct {
 	Operator string
 	Subtask  int
 	state.Hydration
+}
+
+// Materialized says whose state has a new base, why, and what that cost.
+type Materialized struct {
+	Operator string
+	Subtask  int
+	state.Materialization
 }
 
 // Failed describes the end of a run by a failure.
@@ -138,6 +154,12 @@ func (c Config) withDefaults() (Config, int, error) {
 	}
 	if c.OverlayBytes != 0 && (c.OverlayBytes < minOverlayBytes || c.OverlayBytes > maxOverlayBytes) {
 		errs = append(errs, fmt.Errorf("overlay bytes %d: want %d to %d", c.OverlayBytes, minOverlayBytes, int64(maxOverlayBytes)))
+	}
+	if err := c.Compression.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.MaxUnsentBytes < 0 {
+		errs = append(errs, fmt.Errorf("unsent bytes %d: want 0 or more", c.MaxUnsentBytes))
 	}
 	if c.Restore != "" && c.Restore != state.Lazy && c.Restore != state.Eager {
 		errs = append(errs, fmt.Errorf("restore mode %q: want %q or %q", c.Restore, state.Lazy, state.Eager))

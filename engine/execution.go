@@ -269,6 +269,11 @@ func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, er
 			x.cfg.Events.Hydrated(Hydrated{Operator: s.node.uid, Subtask: s.index, Hydration: h})
 		}
 	}
+	materialized := func(m state.Materialization) {
+		if x.cfg.Events.Materialized != nil {
+			x.cfg.Events.Materialized(Materialized{Operator: s.node.uid, Subtask: s.index, Materialization: m})
+		}
+	}
 	return state.Open(ctx, state.Options{
 		Operator: s.node.uid, Subtask: s.index, KeyGroups: s.keyGroups,
 		Epoch: x.epoch, NextID: x.owner.Head().NextID,
@@ -276,6 +281,7 @@ func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, er
 		KeyCodec: s.node.keyCodec, Store: x.store,
 		Dir:          filepath.Join(x.dir, s.node.uid, strconv.Itoa(s.index)),
 		OverlayBytes: x.cfg.OverlayBytes, Caches: x.caches, Materialize: x.cfg.Materialize,
+		OnBase: materialized, MaxUnsentBytes: x.cfg.MaxUnsentBytes, Compression: x.cfg.Compression,
 		Restore: x.cfg.Restore, OnHydrated: hydrated,
 		Logger:    s.logger,
 		OnFailure: func(err error) { x.fail(s.fail("keep state", err)) },

@@ -3,6 +3,8 @@ package state
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"time"
 
 	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
@@ -14,69 +16,124 @@ type materialization struct {
 	run       int                // counts them, so that a cancelled one is known
 	ended     bool               // no more: the last checkpoint was captured
 	sentBytes int64              // uploaded since the last report
+	urgent    bool               // it does not give way to checkpoints
+	report    Materialization    // of the one under way
+}
+
+// Materialization describes a base that was begun: why, and what it cost. It is
+// off the path of the checkpoints, which go on meanwhile.
+type Materialization struct {
+	// Reason is one of the Reason constants.
+	Reason string
+	// Deltas and DeltaBytes, as stored, are what it replaces.
+	Deltas     int
+	DeltaBytes int64
+	// SavedBytes are those that a restore need not read any more.
+	SavedBytes int64
+	// Objects and Bytes were uploaded. ReusedBytes are those of tables that the
+	// store had already.
+	Objects, Bytes, ReusedBytes int64
+	Duration                    time.Duration
+	// Err is why there is no base after all; nil if it is complete.
+	Err error
+
+	begun time.Time
 }
 
 var errBaseCancelled = errors.New("materialization was cancelled")
 
-// due reports whether a new base is worth its upload.
-func (m MaterializePolicy) due(c incremental.Chain) bool {
-	switch {
-	case c.Deltas == 0 && c.Pieces <= 1:
-		return false
-	case c.Pieces > 1:
-		return true // until then every restore rescales
-	case m.MaxDeltas > 0 && c.Deltas >= m.MaxDeltas:
-		return true
-	}
-	return m.MaxRatio > 0 && c.DeltaBytes >= m.MinBytes && float64(c.DeltaBytes) > m.MaxRatio*float64(c.BaseBytes)
-}
-
-// materialize begins a new base if one is due. The worker calls it between two
-// ingests: what is captured is exactly the state at position.
-func (s *Store) materialize(ctx context.Context, position uint64) {
-	ctx, run := s.beginBase(ctx, position)
+// materialize begins a new base if one is worth it. The worker calls it between
+// two ingests: what is captured is exactly the state at s.ingested.
+func (s *Store) materialize(ctx context.Context) {
+	ctx, run := s.beginBase(ctx)
 	if run == 0 {
 		return
 	}
 	files, err := incremental.CaptureBase(s.db, s.fs)
 	if err != nil {
-		s.endBase(run, manifest.Base{}, err)
+		s.endBase(run, manifest.Base{}, incremental.UploadStats{}, err)
 		return
 	}
+	position := s.ingested
 	s.work.Go(func() {
 		defer files.Release()
 		base, stats, err := incremental.UploadBase(ctx, files, incremental.UploadBaseOptions{
-			Uploader: s.uploader, Ledger: baseLedger{s, run}, Position: position,
+			Uploader: s.uploader, Ledger: baseLedger{s, run}, Position: position, Wait: s.giveWay,
 		})
-		s.mu.Lock()
-		s.base.sentBytes += stats.Bytes
-		s.mu.Unlock()
-		s.endBase(run, base, err)
+		s.endBase(run, base, stats, err)
 	})
 }
 
-// beginBase returns the context and number of a new base, or 0 if none is due.
-func (s *Store) beginBase(ctx context.Context, position uint64) (context.Context, int) {
+// beginBase returns the context and number of a new base, or 0 if there is to
+// be none now.
+func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.base.cancel != nil || s.base.ended || s.err() != nil || !s.opts.Materialize.due(s.ledger.Chain()) {
+	if s.base.cancel != nil || s.base.ended || s.err() != nil {
 		return nil, 0
 	}
-	if err := s.ledger.StartBase(position); err != nil {
+	cost, err := incremental.CostOfBase(s.db, s.fs, s.dbDir(), func(size int64, d manifest.Digest) bool {
+		_, ok := s.ledger.Find(size, d)
+		return ok
+	})
+	if err != nil {
+		s.opts.Logger.Warn("no new base of the state", "err", err)
+		return nil, 0
+	}
+	p := plan{chain: s.ledger.Chain(), cost: cost, behind: s.behind()}
+	v := s.opts.Materialize.decide(p)
+	s.logPlan(p, v)
+	if !v.begin {
+		return nil, 0
+	}
+	if err := s.ledger.StartBase(s.ingested); err != nil {
 		s.opts.Logger.Warn("no new base of the state", "err", err)
 		return nil, 0
 	}
 	ctx, s.base.cancel = context.WithCancel(ctx)
 	s.base.run++
+	s.base.urgent = s.opts.Materialize.overdue(p.chain)
+	s.base.report = Materialization{
+		Reason: v.reason, Deltas: p.chain.Deltas, DeltaBytes: p.chain.DeltaBytes, SavedBytes: p.saved(),
+		begun: time.Now(),
+	}
 	return ctx, s.base.run
+}
+
+// behind reports whether checkpoints wait for the disk or the store, with s.mu
+// held.
+func (s *Store) behind() bool { return len(s.unsent) > 0 || len(s.queue) > 0 }
+
+// giveWay holds the upload of a table back while checkpoints need the store.
+func (s *Store) giveWay(ctx context.Context, _ int64) error {
+	defer context.AfterFunc(ctx, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.room.Broadcast()
+	})()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for ctx.Err() == nil && s.behind() && !s.base.urgent {
+		s.room.Wait()
+	}
+	return ctx.Err()
+}
+
+func (s *Store) logPlan(p plan, v verdict) {
+	if log := s.opts.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
+		log.Debug("weighed a new base of the state", "begin", v.begin, "reason", v.reason,
+			"deltas", p.chain.Deltas, "delta_bytes", p.chain.DeltaBytes, "base_bytes", p.chain.BaseBytes,
+			"table_bytes", p.cost.Bytes, "new_bytes", p.cost.NewBytes, "live_bytes", p.cost.LiveBytes, "l0", p.cost.L0Tables)
+	}
 }
 
 // endBase enters the outcome of a base that was not cancelled. One that failed
 // is begun anew after the next delta; what was uploaded of it is not lost.
-func (s *Store) endBase(run int, base manifest.Base, err error) {
+func (s *Store) endBase(run int, base manifest.Base, stats incremental.UploadStats, err error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.base.sentBytes += stats.Bytes
 	if s.base.run != run || s.base.cancel == nil {
+		s.mu.Unlock()
 		return
 	}
 	if err == nil {
@@ -84,10 +141,22 @@ func (s *Store) endBase(run int, base manifest.Base, err error) {
 	}
 	if err != nil {
 		s.ledger.CancelBase()
-		s.opts.Logger.Warn("no new base of the state", "err", err)
 	}
 	s.base.cancel()
 	s.base.cancel = nil
+	r := s.base.report
+	s.mu.Unlock()
+	r.Objects, r.Bytes, r.ReusedBytes = stats.Objects, stats.Bytes, stats.ReusedBytes
+	r.Duration, r.Err = time.Since(r.begun), err
+	if err != nil {
+		s.opts.Logger.Warn("no new base of the state", "reason", r.Reason, "bytes", r.Bytes, "err", err)
+	} else {
+		s.opts.Logger.Info("new base of the state", "reason", r.Reason, "deltas", r.Deltas, "delta_bytes", r.DeltaBytes,
+			"saved_bytes", r.SavedBytes, "objects", r.Objects, "bytes", r.Bytes, "reused_bytes", r.ReusedBytes, "took", r.Duration)
+	}
+	if s.opts.OnBase != nil {
+		s.opts.OnBase(r)
+	}
 }
 
 // cancelBase ends the materialization for good, with s.mu held.

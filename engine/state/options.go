@@ -4,16 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
 )
 
-// DefaultOverlayBytes is the memory for written data if Options do not say.
+// The bounds of a store if Options do not say.
 const (
-	DefaultOverlayBytes = 128 << 20
+	DefaultOverlayBytes   = 128 << 20
+	DefaultMaxUnsentBytes = 1 << 30
 
 	minOverlayBytes = 64 << 10
 	maxOverlayBytes = 16 << 30 // half of what an arena can address
@@ -54,6 +57,20 @@ type Options struct {
 	Caches *Caches
 	// Materialize says when a new base replaces the deltas.
 	Materialize MaterializePolicy
+	// OnBase, if set, is called when a base that was begun is complete or has
+	// failed, from another goroutine. It must not call the store.
+	OnBase func(Materialization)
+	// MaxUnsentBytes bounds the local disk that deltas take which are not
+	// durable in the object store yet, while that is slow or out of reach. From
+	// there on no further overlay is written to disk, so that the writer is held
+	// back once OverlayBytes are in use, and nothing is lost; the deltas are sent
+	// again every second, and the writer goes on when there is room. One overlay
+	// more than that may be on disk. 0 means DefaultMaxUnsentBytes.
+	MaxUnsentBytes int64
+	// Compression is that of all tables, deltas and bases; tables that were
+	// written with another one stay as they are until they are compacted. Empty
+	// means Zstd1.
+	Compression Compression
 	// Restore is Lazy or Eager; empty means Eager.
 	Restore RestoreMode
 	// OnHydrated, if set, is called once when all of a lazily restored state
@@ -66,21 +83,42 @@ type Options struct {
 	// not call the store.
 	OnFailure func(error)
 
+	retryUnsent time.Duration // while MaxUnsentBytes are in use; 0 means a second
+
 	fs vfs.FS // of Dir; nil means the operating system's
 }
 
-// MaterializePolicy says when the deltas of a state are replaced by a new base.
+// Compression is how stored state is compressed.
+type Compression = incremental.Compression
+
+// The compressions. What they cost and save stands in docs/materialization.md.
+const (
+	NoCompression = incremental.NoCompression
+	Snappy        = incremental.Snappy
+	Zstd1         = incremental.Zstd1
+	Zstd3         = incremental.Zstd3
+	Zstd5         = incremental.Zstd5
+)
+
+// MaterializePolicy says when the deltas of a state are replaced by a new base:
+// when a restore would read too much or too many objects, and what the base
+// costs fits in with what was changed. How the defaults were found stands in
+// docs/materialization.md.
 type MaterializePolicy struct {
-	// MaxDeltas is the number of deltas a checkpoint may name before a new base
-	// is begun, which bounds the work of a restore. 0 means 30; negative
-	// means without bound.
+	// MaxDeltas is the number of deltas from which a new base is begun as soon
+	// as MaxUploads allows it; at four times that number, it is begun at any
+	// cost. 0 means 30; negative means without bound.
 	MaxDeltas int
-	// MaxRatio begins a new base when the stored bytes of the deltas exceed
-	// MaxRatio times those of the base, once they exceed MinBytes. 0 means 1;
+	// MaxUploads bounds the bytes uploaded, deltas and bases together, by a
+	// multiple of the keys and values changed, before compression. 0 means 2;
 	// negative means without bound.
-	MaxRatio float64
+	MaxUploads float64
+	// MaxReads begins a new base when a restore would read more than this
+	// multiple of the live state as it is stored, if MaxUploads allows it. 0
+	// means 1.6; negative means without bound.
+	MaxReads float64
 	// MinBytes of deltas are never worth a base by their size alone. 0 means
-	// 32 MiB.
+	// 8 MiB.
 	MinBytes int64
 }
 
@@ -126,15 +164,30 @@ func (o *Options) withDefaults() (Options, error) {
 	default:
 		refuse("restore mode %q: want %q or %q", o.Restore, Lazy, Eager)
 	}
+	if err := o.Compression.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if out.MaxUnsentBytes == 0 {
+		out.MaxUnsentBytes = DefaultMaxUnsentBytes
+	}
+	if out.MaxUnsentBytes < 0 {
+		refuse("unsent bytes %d: want 0 or more", o.MaxUnsentBytes)
+	}
+	if out.retryUnsent == 0 {
+		out.retryUnsent = time.Second
+	}
 	m := &out.Materialize
 	if m.MaxDeltas == 0 {
 		m.MaxDeltas = 30
 	}
-	if m.MaxRatio == 0 {
-		m.MaxRatio = 1
+	if m.MaxUploads == 0 {
+		m.MaxUploads = 2
+	}
+	if m.MaxReads == 0 {
+		m.MaxReads = 1.6
 	}
 	if m.MinBytes == 0 {
-		m.MinBytes = 32 << 20
+		m.MinBytes = 8 << 20
 	}
 	return out, errors.Join(errs...)
 }

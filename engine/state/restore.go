@@ -62,7 +62,7 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	opts := incremental.DBOptions{FS: s.fs, Failed: s.fail, Logger: s.opts.Logger}
+	opts := incremental.DBOptions{FS: s.fs, Failed: s.fail, Compacted: s.wakeWorker, Compression: s.opts.Compression, Logger: s.opts.Logger}
 	compactions := newCompactions()
 	if c := s.opts.Caches; c != nil {
 		opts.Cache, opts.FileCache, compactions = c.blocks, c.files, c.compactions

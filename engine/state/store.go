@@ -41,10 +41,11 @@ type Store struct {
 	frozenBytes atomic.Int64
 	failure     atomic.Pointer[error]
 
-	cancel  context.CancelFunc // of all background work
-	work    sync.WaitGroup
-	wake    chan struct{} // tells the worker to look at queue and unsent
-	uploads chan struct{} // a token for each upload under way
+	cancel   context.CancelFunc // of all background work
+	work     sync.WaitGroup
+	ingested uint64        // the position the database is at; the worker's
+	wake     chan struct{} // tells the worker to look at queue and unsent
+	uploads  chan struct{} // a token for each upload under way
 
 	mu      sync.Mutex
 	room    *sync.Cond // frozenBytes went down, or the store failed
@@ -101,6 +102,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 		cancel()
 		return nil, fmt.Errorf("open state of %s/%d: %w", o.Operator, o.Subtask, err)
 	}
+	s.ingested = s.ledger.Position()
 	s.work.Go(func() { s.background(background) })
 	if s.restored.RemoteObjects > 0 {
 		s.ledger.SetRemote(s.remote.Objects())

@@ -78,4 +78,6 @@ func (s *Store) uploaded(d *delta, err error) {
 		s.opts.Logger.Warn("local file of an uploaded delta stays", "path", d.path, "err", err)
 	}
 	s.settle()
+	s.room.Broadcast() // a base may have given way
+	s.wakeWorker()     // or is to be begun, or overlays wait for room on the disk
 }

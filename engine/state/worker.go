@@ -29,30 +29,54 @@ type delta struct {
 // background ingests the frozen overlays, one after the other in order, until
 // ctx ends. Uploads run beside it.
 func (s *Store) background(ctx context.Context) {
+	var retry <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
+		case <-retry:
 		}
 		s.mu.Lock()
 		s.settle() // a capture without changes waits for no upload
 		s.mu.Unlock()
 		s.sendUnsent(ctx)
+		s.materialize(ctx)
 		for f := s.nextFrozen(); f != nil && ctx.Err() == nil; f = s.nextFrozen() {
 			if err := s.ingest(ctx, f); err != nil {
 				s.fail(err)
 				return
 			}
-			s.materialize(ctx, f.position)
+			s.materialize(ctx)
+		}
+		if s.full() {
+			// The writer is held back, perhaps before its next capture, which
+			// would be the time to try again otherwise.
+			retry = time.After(s.opts.retryUnsent)
 		}
 	}
+}
+
+// full reports whether overlays wait because too much is not durable yet.
+func (s *Store) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.queue) > 0 && s.unsentFull()
+}
+
+// unsentFull is the bound of the local disk, with s.mu held.
+func (s *Store) unsentFull() bool {
+	var sum int64
+	for _, d := range s.unsent {
+		sum += d.object.Size
+	}
+	return sum >= s.opts.MaxUnsentBytes
 }
 
 func (s *Store) nextFrozen() *frozen {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.queue) == 0 {
+	if len(s.queue) == 0 || s.unsentFull() {
 		return nil
 	}
 	f := s.queue[0]
@@ -65,7 +89,7 @@ func (s *Store) nextFrozen() *frozen {
 func (s *Store) ingest(ctx context.Context, f *frozen) error {
 	begin := time.Now()
 	path := filepath.Join(s.deltaDir(), fmt.Sprintf("%d.sst", f.position))
-	file, err := incremental.WriteDelta(s.fs, path, f.entries())
+	file, err := incremental.WriteCompressedDelta(s.fs, path, s.opts.Compression, f.entries())
 	if err != nil {
 		return err
 	}
@@ -88,6 +112,7 @@ func (s *Store) ingest(ctx context.Context, f *frozen) error {
 	if err := s.db.Ingest(ctx, []string{path}); err != nil {
 		return fmt.Errorf("ingest delta: %w", err)
 	}
+	s.ingested = f.position
 	s.forget(f)
 	return nil
 }

@@ -1,0 +1,113 @@
+package state
+
+import (
+	"github.com/ckpt-io/ckpt/incremental"
+)
+
+// The planner weighs a new base. It is a function of figures: no I/O, no clock.
+//
+// A base is sent by file, so it costs the tables that compactions have written
+// since the one before (BaseCost.NewBytes), wherever the changes were. It saves
+// a restore the difference between what the store holds for the state now, the
+// last base and all deltas since, and the tables of the new base. Both are
+// known before anything is sent.
+//
+// Each changed byte pays for one base only, the first one after it: a base whose
+// cost fits in what the deltas of its own chain leave of MaxUploads times their
+// changed bytes keeps the sum of all uploads within that ratio, whatever the
+// changes are. A base that saves a restore at least what it costs is always
+// within reach too: what it saves was uploaded once, and is no longer counted
+// afterwards.
+
+// plan is what the planner decides from.
+type plan struct {
+	chain incremental.Chain
+	cost  incremental.BaseCost
+	// behind says that checkpoints wait for the store or the disk: deltas not
+	// durable yet, or overlays not ingested.
+	behind bool
+}
+
+// verdict is what is to be done and why, in words for logs and figures.
+type verdict struct {
+	begin  bool
+	reason string
+}
+
+// The reasons of a base.
+const (
+	ReasonRescaled = "rescaled" // the state is pieced together at every restore
+	ReasonReads    = "reads"    // a restore would read too much
+	ReasonCheap    = "cheap"    // it saves much more than it costs
+	ReasonDeltas   = "deltas"   // there are many, and a base is within reach
+	ReasonOverdue  = "overdue"  // there are too many deltas, at any cost
+)
+
+const (
+	// overdueFactor times MaxDeltas are too many whatever a base costs.
+	overdueFactor = 4
+	// requestBytes is what one request weighs in bytes: about the part of a
+	// restore's time that a small delta takes when eight are fetched at a time
+	// at 10 ms each and 100 MB/s in all.
+	requestBytes = 64 << 10
+	// cheapFactor is how often a base saves its cost to be worth it early.
+	cheapFactor = 3
+)
+
+// saved is what a restore no longer reads after a base.
+func (p *plan) saved() int64 { return p.reads() - p.cost.Bytes }
+
+// reads is what a restore of the state reads now.
+func (p *plan) reads() int64 { return p.chain.BaseBytes + p.chain.DeltaBytes }
+
+// uncompacted reports whether many of the deltas are still what the base would
+// be made of, because compactions are held or behind.
+func (p *plan) uncompacted() bool {
+	return p.cost.L0Tables > max(int64(p.chain.Deltas)/2, incremental.L0CompactionThreshold)
+}
+
+// decide weighs a base under a policy without zero values.
+func (m MaterializePolicy) decide(p plan) verdict {
+	wait := func(reason string) verdict { return verdict{reason: reason} }
+	begin := func(reason string) verdict { return verdict{begin: true, reason: reason} }
+	c := p.chain
+	many := m.MaxDeltas > 0 && c.Deltas >= m.MaxDeltas
+	overdue := m.overdue(c)
+	switch {
+	case c.Deltas == 0 && c.Pieces <= 1:
+		return wait("no deltas")
+	case overdue && !p.uncompacted():
+		return begin(ReasonOverdue)
+	case p.behind:
+		return wait("checkpoints first")
+	case c.Pieces > 1:
+		return begin(ReasonRescaled)
+	case many && p.uncompacted():
+		return wait("deltas are not compacted") // they would only move
+	case !many && c.DeltaBytes < m.MinBytes:
+		return wait("small")
+	case !m.affordable(p):
+		return wait("dear")
+	case many:
+		return begin(ReasonDeltas)
+	case m.MaxReads > 0 && float64(p.reads()) > m.MaxReads*float64(p.cost.LiveBytes) && 2*p.saved() > p.cost.NewBytes:
+		return begin(ReasonReads)
+	case p.saved() > cheapFactor*p.cost.NewBytes && 4*p.saved() > p.cost.Bytes:
+		return begin(ReasonCheap)
+	}
+	return wait("not worth it")
+}
+
+// overdue reports whether the deltas are to be replaced whatever it costs.
+func (m MaterializePolicy) overdue(c incremental.Chain) bool {
+	return m.MaxDeltas > 0 && c.Deltas >= overdueFactor*m.MaxDeltas
+}
+
+// affordable reports whether a base keeps to the bound of the uploads.
+func (m MaterializePolicy) affordable(p plan) bool {
+	if m.MaxUploads < 0 || p.cost.NewBytes <= p.saved() {
+		return true
+	}
+	left := m.MaxUploads*float64(p.chain.Changed) - float64(p.chain.DeltaBytes) + float64(p.chain.Deltas)*requestBytes
+	return float64(p.cost.NewBytes) <= left
+}
