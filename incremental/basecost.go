@@ -16,9 +16,10 @@ type BaseCost struct {
 	// L0Tables were not compacted yet: the part of Tables that a read may have
 	// to look through one by one.
 	L0Tables int64
-	// LiveBytes are those of the lowest level, where each key stands once: about
-	// what the base would take if all of it was compacted. It is too low while
-	// new keys are in the levels above and too high after many deletions.
+	// LiveBytes are those of the lowest level, where each key stands once, less
+	// what Pebble estimates that tombstones will drop: about what the base would
+	// take if all of it was compacted. It is too low while new keys are in the
+	// levels above.
 	LiveBytes int64
 }
 
@@ -32,10 +33,12 @@ func CostOfBase(db *pebble.DB, fs *RecordFS, dir string, find func(size int64, d
 		return c, fmt.Errorf("list tables: %w", err)
 	}
 	backing := make(map[uint64]bool)
+	var deleted int64
 	for level, tables := range levels {
 		var bytes int64
 		for _, t := range tables {
 			bytes += int64(t.Size)
+			deleted += int64(t.TableStats.PointDeletionsBytesEstimate)
 			num := uint64(t.BackingSSTNum)
 			if !t.Virtual {
 				num = uint64(t.FileNum)
@@ -53,6 +56,7 @@ func CostOfBase(db *pebble.DB, fs *RecordFS, dir string, find func(size int64, d
 			c.LiveBytes = bytes
 		}
 	}
+	c.LiveBytes = max(c.LiveBytes-deleted, 0)
 	return c, nil
 }
 

@@ -36,7 +36,7 @@ const (
 // L0CompactionThreshold is the number of deltas from which they are compacted. A
 // higher one takes less work for small deltas, and leaves more tables for a read
 // to look into.
-const L0CompactionThreshold = 8
+const L0CompactionThreshold = 4
 
 // DBOptions are what differs between the databases of a process.
 type DBOptions struct {

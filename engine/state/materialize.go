@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -18,6 +19,8 @@ type materialization struct {
 	sentBytes int64              // uploaded since the last report
 	urgent    bool               // it does not give way to checkpoints
 	report    Materialization    // of the one under way
+
+	compacting, compacted bool // all tables are, or were since the last base
 }
 
 // Materialization describes a base that was begun: why, and what it cost. It is
@@ -80,12 +83,19 @@ func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 		s.opts.Logger.Warn("no new base of the state", "err", err)
 		return nil, 0
 	}
-	p := plan{chain: s.ledger.Chain(), cost: cost, behind: s.behind()}
+	p := plan{
+		chain: s.ledger.Chain(), cost: cost, behind: s.behind(),
+		compacting: s.base.compacting, compacted: s.base.compacted || !s.isHydrated(),
+	}
 	v := s.opts.Materialize.decide(p)
 	s.logPlan(p, v)
+	if v.compact {
+		s.compact(ctx)
+	}
 	if !v.begin {
 		return nil, 0
 	}
+	s.base.compacted = false
 	if err := s.ledger.StartBase(s.ingested); err != nil {
 		s.opts.Logger.Warn("no new base of the state", "err", err)
 		return nil, 0
@@ -98,6 +108,32 @@ func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 		begun: time.Now(),
 	}
 	return ctx, s.base.run
+}
+
+// compact begins to compact all tables, with s.mu held. The worker is woken when
+// that is done.
+func (s *Store) compact(ctx context.Context) {
+	s.base.compacting, s.base.compacted = true, true
+	s.work.Go(func() {
+		all := bytes.Repeat([]byte{0xff}, 8) // no key group is as high
+		if err := s.db.Compact(ctx, []byte{0}, all, false); err != nil && ctx.Err() == nil {
+			s.opts.Logger.Warn("state was not compacted before its new base", "err", err)
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.base.compacting = false
+		s.wakeWorker()
+	})
+}
+
+// isHydrated reports whether all of the restored state is local.
+func (s *Store) isHydrated() bool {
+	select {
+	case <-s.hydrated:
+		return true
+	default:
+		return false
+	}
 }
 
 // behind reports whether checkpoints wait for the disk or the store, with s.mu
@@ -121,7 +157,7 @@ func (s *Store) giveWay(ctx context.Context, _ int64) error {
 
 func (s *Store) logPlan(p plan, v verdict) {
 	if log := s.opts.Logger; log.Enabled(context.Background(), slog.LevelDebug) {
-		log.Debug("weighed a new base of the state", "begin", v.begin, "reason", v.reason,
+		log.Debug("weighed a new base of the state", "begin", v.begin, "compact", v.compact, "reason", v.reason,
 			"deltas", p.chain.Deltas, "delta_bytes", p.chain.DeltaBytes, "base_bytes", p.chain.BaseBytes,
 			"table_bytes", p.cost.Bytes, "new_bytes", p.cost.NewBytes, "live_bytes", p.cost.LiveBytes, "l0", p.cost.L0Tables)
 	}

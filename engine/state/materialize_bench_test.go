@@ -8,12 +8,10 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
 )
@@ -73,10 +71,7 @@ func uniform(share float64) func(*churned) {
 }
 
 func churns() []churn {
-	keys := 250_000
-	if v, err := strconv.Atoi(os.Getenv("CKPT_KEYS")); err == nil {
-		keys = v
-	}
+	keys := benchKeys()
 	return []churn{
 		{"uniform-1", keys, 100, uniform(0.01)},
 		{"uniform-5", keys, 60, uniform(0.05)},
@@ -106,10 +101,10 @@ func churns() []churn {
 	}
 }
 
-// putCounter counts what is uploaded.
+// putCounter counts what is uploaded, and keeps nothing.
 type putCounter struct {
-	objectstore.Store
-	puts, bytes atomic.Int64
+	objectstore.Store // nil
+	puts, bytes       atomic.Int64
 }
 
 func (p *putCounter) Put(ctx context.Context, key string, body objectstore.Body, opts objectstore.PutOptions) (objectstore.Info, error) {
@@ -126,18 +121,40 @@ func BenchmarkMaterialize(b *testing.B) {
 	for _, w := range churns() {
 		b.Run(w.name, func(b *testing.B) {
 			for b.Loop() {
-				w.run(b)
+				w.run(b, MaterializePolicy{})
 			}
 		})
 	}
 }
 
-func (w churn) run(b *testing.B) {
-	objects := &putCounter{Store: objectstore.NewMem()}
+// BenchmarkMaterializePolicy shows what the thresholds do to changes of 5 %.
+func BenchmarkMaterializePolicy(b *testing.B) {
+	w := churn{"uniform-5", benchKeys(), 60, uniform(0.05)}
+	for _, policy := range []MaterializePolicy{
+		{MaxReads: 1.5, MaxUploads: 3}, {MaxReads: 1.7}, {MaxReads: 1.9}, {MaxReads: 2.5}, {MaxReads: -1}, {MaxUploads: 0.8},
+	} {
+		b.Run(fmt.Sprintf("reads=%g/uploads=%g", policy.MaxReads, policy.MaxUploads), func(b *testing.B) {
+			for b.Loop() {
+				w.run(b, policy)
+			}
+		})
+	}
+}
+
+// benchKeys is the number of keys of 12 and values of 200 bytes.
+func benchKeys() int {
+	if n, err := strconv.Atoi(os.Getenv("CKPT_KEYS")); err == nil {
+		return n
+	}
+	return 250_000
+}
+
+func (w churn) run(b *testing.B, policy MaterializePolicy) {
+	objects := &putCounter{}
 	s, err := Open(context.Background(), Options{
 		Operator: "count", KeyGroups: manifest.KeyGroupRange{Last: 127}, Epoch: 1, NextID: 1,
 		Store: objects, Dir: filepath.Join(b.TempDir(), "s"), OverlayBytes: 256 << 20,
-		Materialize: policyEnv(),
+		Materialize: policy,
 	})
 	if err != nil {
 		b.Fatal(err)
@@ -149,55 +166,48 @@ func (w churn) run(b *testing.B) {
 	for i := range w.keys {
 		c.put(i)
 	}
-	var id manifest.ID
-	checkpoint := func() (*manifest.KeyedState, manifest.TaskStats) {
-		id++
-		keyed, _, stats, err := s.Capture(Trigger{ID: id, OldestBase: id - 1}).Wait(context.Background())
-		if err != nil {
-			b.Fatal(err)
-		}
-		clear(c.changed)
-		quiet(b, s)
-		return keyed, stats
-	}
-	checkpoint()
-	w.firstBase(b, s)
+	stored := c.checkpoint(1).stats // how small an entry gets
+	firstBase(b, s)
 	puts, uploaded, bases := objects.puts.Load(), objects.bytes.Load(), s.base.run
 	compacted := s.db.Metrics().Total().TableBytesCompacted
 	var changed, deltas int64
 	var worstReads, sumReads float64
 	var worstDeltas int
-	for range w.checkpoints {
+	for i := range w.checkpoints {
 		w.round(c)
-		keyed, stats := checkpoint()
-		changed += stats.ChangedBytes
-		deltas += stats.NewBytes
-		var reads int64
-		for o := range keyed.NeededObjects() {
-			reads += o.Size
-		}
-		ratio := float64(deltas) / float64(changed)
-		if w.name == "delete" {
-			ratio = 0.53
-		}
-		r := float64(reads) / (ratio * 212 * float64(len(c.live)))
-		worstReads, sumReads = max(worstReads, r), sumReads+r
-		worstDeltas = max(worstDeltas, len(keyed.Deltas))
+		p := c.checkpoint(manifest.ID(2 + i))
+		changed += p.stats.ChangedBytes
+		deltas += p.stats.NewBytes
+		live := float64(stored.NewBytes) / float64(w.keys) * float64(len(c.live))
+		reads := float64(p.stats.FullBytes) / live
+		worstReads, sumReads = max(worstReads, reads), sumReads+reads
+		worstDeltas = max(worstDeltas, len(p.keyed.Deltas))
 	}
-	all := float64(objects.bytes.Load() - uploaded)
-	b.ReportMetric(all/float64(changed), "uploaded/changed")
-	b.ReportMetric(float64(deltas)/float64(changed), "deltas/changed")
+	per := func(n int64) float64 { return float64(n) / float64(changed) }
+	b.ReportMetric(per(objects.bytes.Load()-uploaded), "uploaded/changed")
+	b.ReportMetric(per(deltas), "deltas/changed")
+	b.ReportMetric(per(int64(s.db.Metrics().Total().TableBytesCompacted-compacted)), "compacted/changed")
 	b.ReportMetric(worstReads, "reads/live")
 	b.ReportMetric(sumReads/float64(w.checkpoints), "mean-reads/live")
 	b.ReportMetric(float64(worstDeltas), "deltas")
 	b.ReportMetric(float64(objects.puts.Load()-puts)/float64(w.checkpoints), "PUTs/ckpt")
 	b.ReportMetric(float64(s.base.run-bases), "bases")
-	b.ReportMetric(float64(s.db.Metrics().Total().TableBytesCompacted-compacted)/float64(changed), "compacted/changed")
+}
+
+// checkpoint takes one and waits for everything in the background.
+func (c *churned) checkpoint(id manifest.ID) *Pending {
+	p := c.s.Capture(Trigger{ID: id, OldestBase: id - 1})
+	if _, _, _, err := p.Wait(context.Background()); err != nil {
+		c.b.Fatal(err)
+	}
+	clear(c.changed)
+	quiet(c.b, c.s)
+	return p
 }
 
 // firstBase compacts the state and makes a base of it: what was loaded is not
 // part of what is measured.
-func (w churn) firstBase(b *testing.B, s *Store) {
+func firstBase(b *testing.B, s *Store) {
 	if err := s.db.Compact(context.Background(), []byte{0}, []byte{255}, false); err != nil {
 		b.Fatal(err)
 	}
@@ -221,7 +231,7 @@ func quiet(b *testing.B, s *Store) {
 	for calm := 0; calm < 3; {
 		m := s.db.Metrics()
 		s.mu.Lock()
-		busy := s.base.cancel != nil || s.behind() || len(*s.frozen.Load()) > 0
+		busy := s.base.cancel != nil || s.base.compacting || s.behind() || len(*s.frozen.Load()) > 0
 		s.mu.Unlock()
 		if calm++; busy || m.Compact.NumInProgress > 0 {
 			calm = 0
@@ -229,24 +239,3 @@ func quiet(b *testing.B, s *Store) {
 		time.Sleep(2 * time.Millisecond)
 	}
 }
-
-func policyEnv() MaterializePolicy {
-	var p MaterializePolicy
-	for i, f := range strings.Fields(os.Getenv("CKPT_POLICY")) {
-		v, _ := strconv.ParseFloat(f, 64)
-		switch i {
-		case 0:
-			p.MaxDeltas = int(v)
-		case 1:
-			p.MaxUploads = v
-		case 2:
-			p.MaxReads = v
-		case 3:
-			p.MinBytes = int64(v)
-		}
-	}
-	return p
-}
-
-var _ = fmt.Sprint
-var _ = incremental.Entry{}

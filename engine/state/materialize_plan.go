@@ -26,12 +26,16 @@ type plan struct {
 	// behind says that checkpoints wait for the store or the disk: deltas not
 	// durable yet, or overlays not ingested.
 	behind bool
+	// compacting says that all tables are being compacted, compacted that they
+	// were since the last base, or can't be now.
+	compacting, compacted bool
 }
 
 // verdict is what is to be done and why, in words for logs and figures.
 type verdict struct {
-	begin  bool
-	reason string
+	begin   bool // a base
+	compact bool // all tables into the lowest level: the base is weighed again then
+	reason  string
 }
 
 // The reasons of a base.
@@ -50,6 +54,8 @@ const (
 	// restore's time that a small delta takes when eight are fetched at a time
 	// at 10 ms each and 100 MB/s in all.
 	requestBytes = 64 << 10
+	// loosePart of the live bytes above the lowest level are compacted first.
+	loosePart = 8
 	// cheapFactor is how often a base saves its cost to be worth it early.
 	cheapFactor = 3
 )
@@ -86,16 +92,42 @@ func (m MaterializePolicy) decide(p plan) verdict {
 		return wait("deltas are not compacted") // they would only move
 	case !many && c.DeltaBytes < m.MinBytes:
 		return wait("small")
+	case p.compacting:
+		return wait("compacting")
+	case m.tooMuch(p) && m.compactFirst(p):
+		return verdict{compact: true, reason: "not compacted"}
 	case !m.affordable(p):
 		return wait("dear")
 	case many:
 		return begin(ReasonDeltas)
-	case m.MaxReads > 0 && float64(p.reads()) > m.MaxReads*float64(p.cost.LiveBytes) && 2*p.saved() > p.cost.NewBytes:
+	case m.tooMuch(p) && 2*p.saved() > p.cost.NewBytes:
 		return begin(ReasonReads)
 	case p.saved() > cheapFactor*p.cost.NewBytes && 4*p.saved() > p.cost.Bytes:
 		return begin(ReasonCheap)
 	}
 	return wait("not worth it")
+}
+
+// tooMuch reports whether a restore would read too much after one more delta
+// like those there are.
+func (m MaterializePolicy) tooMuch(p plan) bool {
+	next := p.reads() + p.chain.DeltaBytes/int64(max(p.chain.Deltas, 1))
+	return m.MaxReads > 0 && float64(next) > m.MaxReads*float64(p.cost.LiveBytes)
+}
+
+// compactFirst reports whether the tables are to be compacted before a base:
+// it would hold old values along with the new ones otherwise, cost more, and
+// leave less room for deltas. That is so in a state of few times lBaseMaxBytes,
+// and when deltas are large. In a larger state the lowest level holds nearly all
+// of it. If the keys above are new ones, nothing is gained, but LiveBytes is
+// right afterwards.
+func (m MaterializePolicy) compactFirst(p plan) bool {
+	loose := p.cost.Bytes - p.cost.LiveBytes
+	if p.compacted || loosePart*loose <= p.cost.LiveBytes {
+		return false
+	}
+	p.cost.Bytes, p.cost.NewBytes = p.cost.LiveBytes, p.cost.LiveBytes
+	return m.affordable(p)
 }
 
 // overdue reports whether the deltas are to be replaced whatever it costs.

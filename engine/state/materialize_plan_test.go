@@ -35,22 +35,25 @@ func TestMaterializePolicy(t *testing.T) {
 	rescaled.Pieces = 2
 	held := cost(130*mib, 0)
 	held.L0Tables = 30
-	incompressible := chain(10, 70*mib)
+	incompressible := chain(10, 95*mib)
 	incompressible.Changed = incompressible.DeltaBytes
 	all := incremental.BaseCost{Bytes: 100 * mib, NewBytes: 100 * mib, LiveBytes: 100 * mib}
 	tests := []struct {
 		name   string
 		policy MaterializePolicy
 		plan   plan
-		want   string // of a base; empty: none
+		want   string // the reason of a base, "compact", or nothing
 	}{
 		{"no deltas", MaterializePolicy{}, plan{chain: chain(0, 0), cost: cost(100*mib, 0)}, ""},
 		{"small", MaterializePolicy{}, plan{chain: chain(5, mib), cost: cost(100*mib, 0)}, ""},
-		{"reads within bounds", MaterializePolicy{}, plan{chain: chain(10, 55*mib), cost: all}, ""},
-		{"reads too much", MaterializePolicy{}, plan{chain: chain(10, 70*mib), cost: all}, ReasonReads},
-		{"reads too much, any reads allowed", MaterializePolicy{MaxReads: -1}, plan{chain: chain(10, 70*mib), cost: all}, ""},
-		{"reads too much, but checkpoints wait", MaterializePolicy{}, plan{chain: chain(10, 70*mib), cost: all, behind: true}, ""},
-		{"reads too much, but no less after a base", MaterializePolicy{}, plan{chain: chain(10, 70*mib), cost: cost(160*mib, 60*mib)}, ""},
+		{"reads within bounds", MaterializePolicy{}, plan{chain: chain(10, 80*mib), cost: all}, ""},
+		{"reads too much", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: all}, ReasonReads},
+		{"reads too much, any reads allowed", MaterializePolicy{MaxReads: -1}, plan{chain: chain(10, 95*mib), cost: all}, ""},
+		{"reads too much, but checkpoints wait", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: all, behind: true}, ""},
+		{"reads too much, but no less after a base", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: cost(180*mib, 60*mib), compacted: true}, ""},
+		{"reads too much, and old values with the new", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: cost(180*mib, 60*mib)}, "compact"},
+		{"while compacting", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: all, compacting: true}, ""},
+		{"a base of it compacted is dear", MaterializePolicy{}, plan{chain: incompressible, cost: cost(180*mib, 60*mib)}, ""},
 		{"incompressible changes pay later", MaterializePolicy{}, plan{chain: incompressible, cost: all}, ""},
 		{"they pay if allowed", MaterializePolicy{MaxUploads: 3}, plan{chain: incompressible, cost: all}, ReasonReads},
 		{"or at any cost", MaterializePolicy{MaxUploads: -1}, plan{chain: incompressible, cost: all}, ReasonReads},
@@ -60,7 +63,7 @@ func TestMaterializePolicy(t *testing.T) {
 		{"many, and dear", MaterializePolicy{}, plan{chain: chain(30, 10*mib), cost: all}, ""},
 		{"many, and within reach", MaterializePolicy{}, plan{chain: chain(30, 10*mib), cost: cost(110*mib, 12*mib)}, ReasonDeltas},
 		{"many small ones of a small state", MaterializePolicy{},
-			plan{chain: chain(30, 1000), cost: incremental.BaseCost{Bytes: mib, NewBytes: mib}}, ReasonDeltas},
+			plan{chain: chain(30, 1000), cost: incremental.BaseCost{Bytes: mib, NewBytes: mib, LiveBytes: mib}}, ReasonDeltas},
 		{"many, any number allowed", MaterializePolicy{MaxDeltas: -1}, plan{chain: chain(500, 10*mib), cost: cost(110*mib, 12*mib)}, ""},
 		{"too many, and dear", MaterializePolicy{}, plan{chain: chain(120, 10*mib), cost: all}, ReasonOverdue},
 		{"too many, checkpoints wait", MaterializePolicy{}, plan{chain: chain(120, 10*mib), cost: all, behind: true}, ReasonOverdue},
@@ -70,8 +73,15 @@ func TestMaterializePolicy(t *testing.T) {
 	}
 	for _, test := range tests {
 		v := testPolicy(t, test.policy).decide(test.plan)
-		if got := v.reason; v.begin != (test.want != "") || v.begin && got != test.want {
-			t.Errorf("%s: begin %v, %q; want %q", test.name, v.begin, got, test.want)
+		got := ""
+		switch {
+		case v.begin:
+			got = v.reason
+		case v.compact:
+			got = "compact"
+		}
+		if got != test.want {
+			t.Errorf("%s: %+v, want %q", test.name, v, test.want)
 		}
 	}
 }
@@ -128,9 +138,11 @@ type lsm struct {
 func (l *lsm) add(d int64) {
 	l.loose += d
 	if l.looseDeltas++; l.looseDeltas >= incremental.L0CompactionThreshold {
-		l.loose, l.looseDeltas, l.rewrittenFrom = 0, 0, true
+		l.compact()
 	}
 }
+
+func (l *lsm) compact() { l.loose, l.looseDeltas, l.rewrittenFrom = 0, 0, true }
 
 func (l *lsm) cost() incremental.BaseCost {
 	c := incremental.BaseCost{Bytes: l.live + l.loose, L0Tables: l.looseDeltas, LiveBytes: l.live}
@@ -141,8 +153,7 @@ func (l *lsm) cost() incremental.BaseCost {
 }
 
 // Even changes: what is uploaded stays within twice the changed bytes, and what
-// a restore reads within twice the live ones and the deltas that wait for their
-// compaction.
+// a restore reads within twice the live ones, or what one delta adds to that.
 func TestEvenChangesKeepBothBounds(t *testing.T) {
 	const live = 1000 * mib
 	for _, share := range []float64{0.002, 0.01, 0.05, 0.2, 0.6, 1} {
@@ -159,10 +170,16 @@ func TestEvenChangesKeepBothBounds(t *testing.T) {
 					c.Deltas, c.DeltaBytes, c.Changed = c.Deltas+1, c.DeltaBytes+d, c.Changed+raw
 					changed, uploaded = changed+raw, uploaded+d
 					p := plan{chain: c, cost: db.cost()}
-					if reads, limit := p.reads(), 2*live+2*incremental.L0CompactionThreshold*d; reads > limit {
+					if reads, limit := p.reads(), int64(2*live)+d; reads > limit {
 						t.Fatalf("after %d deltas a restore reads %d bytes, limit %d", i+1, reads, limit)
 					}
-					if v := m.decide(p); v.begin {
+					v := m.decide(p)
+					if v.compact {
+						db.compact()
+						p.cost, p.compacted = db.cost(), true
+						v = m.decide(p)
+					}
+					if v.begin {
 						if v.reason == ReasonOverdue {
 							overdue++
 						}

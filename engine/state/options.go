@@ -110,12 +110,14 @@ type MaterializePolicy struct {
 	// cost. 0 means 30; negative means without bound.
 	MaxDeltas int
 	// MaxUploads bounds the bytes uploaded, deltas and bases together, by a
-	// multiple of the keys and values changed, before compression. 0 means 2;
-	// negative means without bound.
+	// multiple of the keys and values changed, before compression. A base that
+	// saves a restore as much as it costs is within the bound in any case, which
+	// makes it 2 where compression gains nothing. 0 means 1.5; negative means
+	// without bound.
 	MaxUploads float64
 	// MaxReads begins a new base when a restore would read more than this
 	// multiple of the live state as it is stored, if MaxUploads allows it. 0
-	// means 1.6; negative means without bound.
+	// means 1.9; negative means without bound.
 	MaxReads float64
 	// MinBytes of deltas are never worth a base by their size alone. 0 means
 	// 8 MiB.
@@ -181,10 +183,10 @@ func (o *Options) withDefaults() (Options, error) {
 		m.MaxDeltas = 30
 	}
 	if m.MaxUploads == 0 {
-		m.MaxUploads = 2
+		m.MaxUploads = 1.5
 	}
 	if m.MaxReads == 0 {
-		m.MaxReads = 1.6
+		m.MaxReads = 1.9
 	}
 	if m.MinBytes == 0 {
 		m.MinBytes = 8 << 20
