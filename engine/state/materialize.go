@@ -20,6 +20,7 @@ type materialization struct {
 	urgent    bool               // it does not give way to checkpoints
 	report    Materialization    // of the one under way
 
+	waiting               bool // an upload gives way to checkpoints
 	compacting, compacted bool // all tables are, or were since the last base
 }
 
@@ -36,7 +37,9 @@ type Materialization struct {
 	// Objects and Bytes were uploaded. ReusedBytes are those of tables that the
 	// store had already.
 	Objects, Bytes, ReusedBytes int64
-	Duration                    time.Duration
+	// Duration is that of the whole; for Waited of it, counted once for each
+	// table, checkpoints went first.
+	Duration, Waited time.Duration
 	// Err is why there is no base after all; nil if it is complete.
 	Err error
 
@@ -48,10 +51,13 @@ var errBaseCancelled = errors.New("materialization was cancelled")
 // materialize begins a new base if one is worth it. The worker calls it between
 // two ingests: what is captured is exactly the state at s.ingested.
 func (s *Store) materialize(ctx context.Context) {
-	ctx, run := s.beginBase(ctx)
-	if run == 0 {
-		return
+	if ctx, run := s.beginBase(ctx); run != 0 {
+		s.sendBase(ctx, run)
 	}
+}
+
+// sendBase captures the base that was begun, and uploads it beside the worker.
+func (s *Store) sendBase(ctx context.Context, run int) {
 	files, err := incremental.CaptureBase(s.db, s.fs)
 	if err != nil {
 		s.endBase(run, manifest.Base{}, incremental.UploadStats{}, err)
@@ -149,8 +155,14 @@ func (s *Store) giveWay(ctx context.Context, _ int64) error {
 	})()
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	begin := time.Now()
 	for ctx.Err() == nil && s.behind() && !s.base.urgent {
+		s.base.waiting = true
 		s.room.Wait()
+	}
+	if s.base.waiting {
+		s.base.waiting = false
+		s.base.report.Waited += time.Since(begin)
 	}
 	return ctx.Err()
 }
@@ -188,7 +200,7 @@ func (s *Store) endBase(run int, base manifest.Base, stats incremental.UploadSta
 		s.opts.Logger.Warn("no new base of the state", "reason", r.Reason, "bytes", r.Bytes, "err", err)
 	} else {
 		s.opts.Logger.Info("new base of the state", "reason", r.Reason, "deltas", r.Deltas, "delta_bytes", r.DeltaBytes,
-			"saved_bytes", r.SavedBytes, "objects", r.Objects, "bytes", r.Bytes, "reused_bytes", r.ReusedBytes, "took", r.Duration)
+			"saved_bytes", r.SavedBytes, "objects", r.Objects, "bytes", r.Bytes, "reused_bytes", r.ReusedBytes, "took", r.Duration, "waited", r.Waited)
 	}
 	if s.opts.OnBase != nil {
 		s.opts.OnBase(r)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -105,6 +106,57 @@ func TestBaseWaitsForCheckpoints(t *testing.T) {
 	j.commit()
 	if _, _, stats, _ := c.p.Wait(t.Context()); stats.BaseBytes != m.Bytes || len(c.keyed.Pieces) != 1 || len(c.keyed.Deltas) != 0 {
 		t.Errorf("checkpoint after the base: %+v, base bytes %d, want %d", c.keyed, stats.BaseBytes, m.Bytes)
+	}
+}
+
+// The upload of a base that meets a checkpoint which is not durable sends its
+// tables after that.
+func TestBaseUnderWayGivesWay(t *testing.T) {
+	objects := objectstore.NewMem()
+	g := newGate()
+	bases := make(chan Materialization, 1)
+	opts := testOptions(t)
+	opts.Materialize = MaterializePolicy{MaxDeltas: -1, MaxReads: -1} // none by itself
+	opts.OnBase = func(m Materialization) { bases <- m }
+	opts.Store = &hookedStore{objects, g.pass}
+	j := newJob(t, opts)
+	j.objects = objects
+	s, rng := j.store, rand.New(rand.NewPCG(5, 3))
+	for range 2 {
+		j.write(rng, 200)
+		j.trigger(manifest.Periodic)
+		j.commit()
+	}
+	if err := s.db.Compact(t.Context(), []byte{0}, []byte{0xff}, false); err != nil {
+		t.Fatal(err)
+	}
+	g.set(false)
+	j.write(rng, 200)
+	j.trigger(manifest.Periodic)
+	s.mu.Lock()
+	for len(*s.frozen.Load()) > 0 {
+		s.room.Wait()
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	s.base.cancel = cancel
+	s.base.run++
+	if err := s.ledger.StartBase(s.ingested); err != nil {
+		t.Error(err)
+	}
+	s.mu.Unlock()
+	s.sendBase(ctx, 1)
+	for waiting := false; !waiting; runtime.Gosched() {
+		s.mu.Lock()
+		waiting = s.base.waiting
+		s.mu.Unlock()
+	}
+	if n := g.held.Load(); n > 1 {
+		t.Errorf("%d uploads are under way, want no more than that of the delta", n)
+	}
+	g.set(true)
+	j.commit()
+	if m := <-bases; m.Err != nil || m.Bytes == 0 || m.Waited <= 0 {
+		t.Errorf("base: %+v", m)
 	}
 }
 
@@ -279,6 +331,38 @@ func TestF76_UnsentDeltasAreBounded(t *testing.T) {
 	j.trigger(manifest.Periodic)
 	c := j.commit()
 	if err := diff(readBack(t, objects, testGroups, c.keyed), c.model); err != nil {
+		t.Error(err)
+	}
+}
+
+// When the same keys were written again and again, the tables are compacted
+// before a base, which then holds each key once.
+func TestBaseIsCompactedFirst(t *testing.T) {
+	bases := make(chan Materialization, 10)
+	opts := testOptions(t)
+	opts.OverlayBytes = 1 << 20
+	opts.Materialize = MaterializePolicy{MinBytes: 1}
+	opts.OnBase = func(m Materialization) { bases <- m }
+	j := newJob(t, opts)
+	rng := rand.New(rand.NewPCG(5, 2))
+	var size int64 // of one delta
+	for range 2 {  // Pebble compacts four by itself
+		for i := range 1000 {
+			value := binary.BigEndian.AppendUint64(nil, rng.Uint64())
+			j.put(binary.BigEndian.AppendUint32([]byte{0, byte(i % 3), 1, 'n'}, uint32(i)), value)
+		}
+		c := j.trigger(manifest.Periodic)
+		j.commit()
+		_, _, stats, _ := c.p.Wait(t.Context())
+		size = stats.NewBytes
+	}
+	m := <-bases
+	if m.Err != nil || m.Reason != ReasonReads || m.Deltas < 2 || m.ReusedBytes != 0 || m.Bytes > size*3/2 {
+		t.Errorf("base over deltas of %d bytes: %+v", size, m)
+	}
+	j.trigger(manifest.Periodic)
+	c := j.commit()
+	if err := diff(readBack(t, j.objects, testGroups, c.keyed), c.model); err != nil {
 		t.Error(err)
 	}
 }
