@@ -20,8 +20,9 @@ type materialization struct {
 	urgent    bool               // it does not give way to checkpoints
 	report    Materialization    // of the one under way
 
-	waiting               bool // an upload gives way to checkpoints
-	compacting, compacted bool // all tables are, or were since the last base
+	waiting     bool // an upload gives way to checkpoints
+	compacting  bool // all tables are
+	compactedAt int  // how many deltas there were at the last time since a base
 }
 
 // Materialization describes a base that was begun: why, and what it cost. It is
@@ -89,19 +90,21 @@ func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 		s.opts.Logger.Warn("no new base of the state", "err", err)
 		return nil, 0
 	}
+	chain := s.ledger.Chain()
 	p := plan{
-		chain: s.ledger.Chain(), cost: cost, behind: s.behind(),
-		compacting: s.base.compacting, compacted: s.base.compacted || !s.isHydrated(),
+		chain: chain, cost: cost, behind: s.behind(),
+		compacting: s.base.compacting, compacted: chain.Deltas < 2*s.base.compactedAt || !s.isHydrated(),
 	}
 	v := s.opts.Materialize.decide(p)
 	s.logPlan(p, v)
 	if v.compact {
+		s.base.compactedAt = p.chain.Deltas
 		s.compact(ctx)
 	}
 	if !v.begin {
 		return nil, 0
 	}
-	s.base.compacted = false
+	s.base.compactedAt = 0
 	if err := s.ledger.StartBase(s.ingested); err != nil {
 		s.opts.Logger.Warn("no new base of the state", "err", err)
 		return nil, 0
@@ -119,7 +122,7 @@ func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 // compact begins to compact all tables, with s.mu held. The worker is woken when
 // that is done.
 func (s *Store) compact(ctx context.Context) {
-	s.base.compacting, s.base.compacted = true, true
+	s.base.compacting = true
 	s.work.Go(func() {
 		all := bytes.Repeat([]byte{0xff}, 8) // no key group is as high
 		if err := s.db.Compact(ctx, []byte{0}, all, false); err != nil && ctx.Err() == nil {

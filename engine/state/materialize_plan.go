@@ -27,7 +27,7 @@ type plan struct {
 	// durable yet, or overlays not ingested.
 	behind bool
 	// compacting says that all tables are being compacted, compacted that they
-	// were since the last base, or can't be now.
+	// were not long ago, or can't be now.
 	compacting, compacted bool
 }
 
@@ -100,7 +100,7 @@ func (m MaterializePolicy) decide(p plan) verdict {
 		return wait("dear")
 	case many:
 		return begin(ReasonDeltas)
-	case m.tooMuch(p) && 2*p.saved() > p.cost.NewBytes:
+	case m.tooMuch(p) && p.worth():
 		return begin(ReasonReads)
 	case p.saved() > cheapFactor*p.cost.NewBytes && 4*p.saved() > p.cost.Bytes:
 		return begin(ReasonCheap)
@@ -127,8 +127,11 @@ func (m MaterializePolicy) compactFirst(p plan) bool {
 		return false
 	}
 	p.cost.Bytes, p.cost.NewBytes = p.cost.LiveBytes, p.cost.LiveBytes
-	return m.affordable(p)
+	return m.affordable(p) && p.worth()
 }
+
+// worth reports whether a base saves a restore a good part of what it costs.
+func (p *plan) worth() bool { return 2*p.saved() > p.cost.NewBytes }
 
 // overdue reports whether the deltas are to be replaced whatever it costs.
 func (m MaterializePolicy) overdue(c incremental.Chain) bool {

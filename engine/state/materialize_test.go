@@ -83,7 +83,9 @@ func TestBaseWaitsForCheckpoints(t *testing.T) {
 
 	g.set(false)
 	for range 3 { // ingesting the third comes after the first two were weighed
-		j.write(rng, 100)
+		for i := range 100 {
+			j.put(binary.BigEndian.AppendUint32([]byte{0, 1, 1, 'n'}, uint32(i)), binary.BigEndian.AppendUint64(nil, rng.Uint64()))
+		}
 		j.trigger(manifest.Periodic)
 	}
 	j.store.mu.Lock()
@@ -216,13 +218,14 @@ func TestBaseGivesWay(t *testing.T) {
 	}
 }
 
-// The last checkpoint of a job cancels a base that hangs in the store, and
-// neither it nor Close waits for that.
+// The last checkpoint of a job cancels a base that hangs in the store, and does
+// not wait for it.
 func TestLastCheckpointCancelsBase(t *testing.T) {
 	for _, kind := range []manifest.Kind{manifest.Final, manifest.Stop} {
 		objects := objectstore.NewMem()
 		begun := make(chan struct{})
-		var once sync.Once
+		cancelled := make(chan struct{})
+		var once, ended sync.Once
 		var s *Store
 		opts := testOptions(t)
 		opts.Materialize = MaterializePolicy{MaxDeltas: 2}
@@ -235,6 +238,7 @@ func TestLastCheckpointCancelsBase(t *testing.T) {
 			if s == nil || !s.isDelta(key) {
 				once.Do(func() { close(begun) })
 				<-ctx.Done() // a base has no other way out
+				ended.Do(func() { close(cancelled) })
 			}
 			return ctx.Err()
 		}}
@@ -272,6 +276,7 @@ func TestLastCheckpointCancelsBase(t *testing.T) {
 		if err := diff(readBack(t, objects, testGroups, last), want); err != nil {
 			t.Error(err)
 		}
+		<-cancelled // before Close
 		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
@@ -290,10 +295,10 @@ func (s *Store) isDelta(key string) bool {
 	return false
 }
 
-// While the object store is out of reach the deltas on the local disk are
+// While the object store is out of reach (F46) the deltas on the local disk are
 // bounded: the writer is held back, and goes on by itself when the store is
 // back. Nothing is lost.
-func TestF76_UnsentDeltasAreBounded(t *testing.T) {
+func TestUnsentDeltasAreBounded(t *testing.T) {
 	const attempts = 200
 	objects := objectstore.NewMem()
 	opts := testOptions(t)
