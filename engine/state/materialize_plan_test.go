@@ -52,7 +52,7 @@ func TestMaterializePolicy(t *testing.T) {
 		{"reads too much, but checkpoints wait", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: all, behind: true}, ""},
 		{"reads too much, but no less after a base", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: cost(180*mib, 60*mib), compacted: true}, ""},
 		{"reads too much, and old values with the new", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: cost(180*mib, 60*mib)}, "compact"},
-		{"hardly too much, and old values with the new", MaterializePolicy{MaxReads: 1.2}, plan{chain: chain(10, 30*mib), cost: cost(120*mib, 10*mib)}, ""},
+		{"hardly too much, and old values with the new", MaterializePolicy{MaxReads: 1.2}, plan{chain: chain(10, 30*mib), cost: cost(120*mib, 25*mib)}, ""},
 		{"while compacting", MaterializePolicy{}, plan{chain: chain(10, 95*mib), cost: all, compacting: true}, ""},
 		{"a base of it compacted is dear", MaterializePolicy{}, plan{chain: incompressible, cost: cost(180*mib, 60*mib)}, ""},
 		{"incompressible changes pay later", MaterializePolicy{}, plan{chain: incompressible, cost: all}, ""},
