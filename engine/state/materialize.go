@@ -77,17 +77,18 @@ func (s *Store) sendBase(ctx context.Context, run int) {
 // beginBase returns the context and number of a new base, or 0 if there is to
 // be none now.
 func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.base.cancel != nil || s.base.ended || s.err() != nil {
+	if !s.mayBegin() {
 		return nil, 0
 	}
-	cost, err := incremental.CostOfBase(s.db, s.fs, s.dbDir(), func(size int64, d manifest.Digest) bool {
-		_, ok := s.ledger.Find(size, d)
-		return ok
-	})
+	// Without s.mu: Pebble calls fail, which takes it, with its own locks held.
+	cost, err := incremental.CostOfBase(s.db, s.fs, s.dbDir(), s.isStored)
 	if err != nil {
 		s.opts.Logger.Warn("no new base of the state", "err", err)
+		return nil, 0
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base.cancel != nil || s.base.ended {
 		return nil, 0
 	}
 	chain := s.ledger.Chain()
@@ -117,6 +118,25 @@ func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 		begun: time.Now(),
 	}
 	return ctx, s.base.run
+}
+
+// mayBegin tells without looking at the tables when there is to be no base.
+func (s *Store) mayBegin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.base.cancel != nil || s.base.ended || s.err() != nil {
+		return false
+	}
+	c := s.ledger.Chain()
+	return c.Deltas > 0 || c.Pieces > 1
+}
+
+// isStored reports whether the store has an object of a content.
+func (s *Store) isStored(size int64, d manifest.Digest) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.ledger.Find(size, d)
+	return ok
 }
 
 // compact begins to compact all tables, with s.mu held. The worker is woken when
