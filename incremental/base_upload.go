@@ -30,6 +30,8 @@ type BaseLedger interface {
 type UploadBaseOptions struct {
 	Uploader Uploader
 	Ledger   BaseLedger
+	// Local, if not nil, keeps copies of the base's objects.
+	Local *LocalObjects
 	// Position is that of the last delta ingested when the base was captured.
 	Position uint64
 	// Parallel is the number of uploads at a time; 0 means 4.
@@ -89,7 +91,11 @@ type baseUpload struct {
 func (u *baseUpload) file(ctx context.Context, c *BaseCapture, f CapturedFile) (manifest.Object, error) {
 	if f.path == "" {
 		r, d := bytes.NewReader(f.content), fileDigest{int64(len(f.content)), sha256.Sum256(f.content)}
-		return u.object(ctx, d, manifest.ExtPack, r)
+		o, err := u.object(ctx, d, manifest.ExtPack, r)
+		if err == nil {
+			u.Local.keepContent(o, f.content)
+		}
+		return o, err
 	}
 	r, err := c.fs.Open(f.path)
 	if err != nil {
@@ -100,7 +106,11 @@ func (u *baseUpload) file(ctx context.Context, c *BaseCapture, f CapturedFile) (
 	if err != nil {
 		return manifest.Object{}, err
 	}
-	return u.object(ctx, d, manifest.ExtSST, r)
+	o, err := u.object(ctx, d, manifest.ExtSST, r)
+	if err == nil {
+		u.Local.Keep(o, f.path)
+	}
+	return o, err
 }
 
 // object finds or uploads one. It is uploaded again when a report overtook it.

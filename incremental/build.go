@@ -103,7 +103,7 @@ func (b *builder) place(f manifest.File, path string) error {
 	switch {
 	case f.Object.Key == "":
 		return writeFile(b.fs, path, f.Inline)
-	case b.lazy && isTable(f):
+	case b.lazy && isTable(f) && b.objects[f.Object.Key] == "":
 		b.fs.addRemote(path, f.Object)
 		return nil
 	case immutable(f.Name):

@@ -54,8 +54,9 @@ func damaged(err error) bool {
 	return errors.Is(err, objectstore.ErrDamaged) || errors.Is(err, objectstore.ErrNotEncrypted)
 }
 
-// download brings the objects of a state into the scratch directory; a lazy one
-// leaves out the tables of its base.
+// download brings the objects of a state into the scratch directory: from their
+// copies on this machine, else from the store. A lazy one leaves the tables of
+// its base in the store, unless there is a copy.
 type download struct {
 	opts  RestoreOptions
 	work  *workDir
@@ -64,28 +65,48 @@ type download struct {
 
 	mu          sync.Mutex
 	done, total int64
+	copied      localUse
+	left        []string // keys of objects that stay in the store
 }
 
 func (d *download) run(ctx context.Context) error {
 	d.paths = make(map[string]string)
-	needed := d.opts.State
-	if d.lazy {
-		needed = withoutTables(needed)
-	}
 	var objects []manifest.Object
-	for o := range needed.NeededObjects() {
+	plan := func(o manifest.Object) {
 		if _, ok := d.paths[o.Key]; !ok {
 			d.paths[o.Key] = d.work.file("object-%d", len(objects))
 			objects = append(objects, o)
 			d.total += o.Size
 		}
 	}
+	needed := d.opts.State
+	if d.lazy {
+		needed = withoutTables(needed)
+	}
+	for o := range needed.NeededObjects() {
+		plan(o)
+	}
+	must := len(objects)
+	for o := range d.opts.State.NeededObjects() {
+		if d.opts.Local.has(o.Key) {
+			plan(o)
+		}
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(d.opts.Parallel)
-	for _, o := range objects {
-		group.Go(func() error { return d.object(ctx, o) })
+	for i, o := range objects {
+		group.Go(func() error {
+			if i < must {
+				return d.object(ctx, o)
+			}
+			return d.optional(ctx, o)
+		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	for _, key := range d.left {
+		delete(d.paths, key)
+	}
+	return err
 }
 
 // withoutTables leaves the tables of its base out of a whole state.
@@ -98,9 +119,12 @@ func withoutTables(s manifest.KeyedState) manifest.KeyedState {
 	return s
 }
 
-// object downloads one. Content that is not what it should be is read once
+// object brings one, from its copy if that is sound. Content that is not what it should be is read once
 // more, for it may have been spoiled on its way.
 func (d *download) object(ctx context.Context, o manifest.Object) error {
+	if ok, err := d.local(ctx, o); ok || err != nil {
+		return err
+	}
 	err := d.try(ctx, o)
 	if errors.Is(err, manifest.ErrCorrupt) && !errors.Is(err, objectstore.ErrNotExist) {
 		err = d.try(ctx, o)
@@ -124,6 +148,7 @@ func (d *download) try(ctx context.Context, o manifest.Object) (err error) {
 		return err
 	}
 	d.work.fs.remember(path, fileDigest{o.Size, o.SHA256})
+	d.opts.Local.Keep(o, path)
 	return nil
 }
 

@@ -137,6 +137,7 @@ func (h *hydration) table(t *remoteTable) (err error) {
 	if err := t.settle(); err != nil {
 		return err
 	}
+	t.fs.local.Keep(t.object, t.path)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.done += t.object.Size

@@ -32,6 +32,7 @@ import (
 type RemoteFS struct {
 	vfs.FS
 	store objectstore.Store
+	local *LocalObjects   // keeps tables that are whole; set by Restore
 	ctx   context.Context // of every read, for files have none of their own
 	pause time.Duration   // before a range is asked for again; doubled each time
 

@@ -28,6 +28,10 @@ type RestoreOptions struct {
 	FS vfs.FS
 	// Parallel is the number of downloads at a time; 0 means 8.
 	Parallel int
+	// Local, if not nil, has copies of objects, which are used instead of the
+	// store's if their digests are right, and keeps those that are fetched. It
+	// is on the same file system as Dir.
+	Local *LocalObjects
 	// Progress, if not nil, is called as bytes arrive, never twice at a time.
 	Progress func(done, total int64)
 }
@@ -35,6 +39,9 @@ type RestoreOptions struct {
 // RestoreStats say what a restore did.
 type RestoreStats struct {
 	Objects, Bytes int64 // downloaded
+	LocalObjects   int64 // taken from copies on this machine, see LocalObjects
+	LocalBytes     int64
+	LocalDamaged   int64 // copies that were not what they should be
 	RemoteObjects  int64 // left in the store, to be hydrated
 	RemoteBytes    int64
 	Fetch          time.Duration // until all objects were there
@@ -57,7 +64,7 @@ type RestoreStats struct {
 // by a newer Pebble a *manifest.NewerFormatError.
 //
 // Over a RemoteFS a state of one piece is restored lazily: the tables of its
-// base are only put there, and Hydrate fetches them. A state of several pieces
+// base that have no local copy are only put there, and Hydrate fetches them. A state of several pieces
 // is restored as above.
 func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 	var stats RestoreStats
@@ -89,11 +96,16 @@ func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *RestoreStats) error {
 	begin := time.Now()
 	lazy := w.fs.remote != nil && onePiece(opts.State)
+	if lazy {
+		w.fs.remote.local = opts.Local
+	}
 	d := &download{opts: opts, work: w, lazy: lazy}
 	if err := d.run(ctx); err != nil {
 		return err
 	}
-	stats.Objects, stats.Bytes, stats.Fetch = int64(len(d.paths)), d.done, time.Since(begin)
+	stats.LocalObjects, stats.LocalBytes, stats.LocalDamaged = d.copied.objects, d.copied.bytes, d.copied.damaged
+	stats.Objects = int64(len(d.paths)) - d.copied.objects
+	stats.Bytes, stats.Fetch = d.done-d.copied.bytes, time.Since(begin)
 	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, lazy: lazy}
 	if opts.State.Whole() {
 		return b.whole(ctx, opts.State.Pieces[0].Base)
