@@ -8,6 +8,7 @@ import (
 
 	"github.com/ckpt-io/ckpt/coordinator"
 	"github.com/ckpt-io/ckpt/engine/state"
+	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/objectstore"
 	"github.com/ckpt-io/ckpt/objectstore/seal"
@@ -29,9 +30,13 @@ type Config struct {
 	// Run refuses to start if the keys do not open them, or if what it stores
 	// turns out not to be encrypted.
 	Keys *seal.Keys
-	// StateDir is a local directory for working state, which is disposable.
-	// Empty means a temporary directory that is removed at the end.
+	// StateDir is a local directory for working state, which is disposable. A
+	// job that is started again with the same one takes from there what it
+	// can instead of the store (LocalRecovery). Empty means a temporary
+	// directory that is removed at the end.
 	StateDir string
+	// LocalRecovery is about the copies of stored objects in StateDir.
+	LocalRecovery LocalRecovery
 	// Parallelism is the number of subtasks of an operator; 0 means 1.
 	Parallelism int
 	// Checkpoint says when checkpoints are taken and how many are kept.
@@ -86,6 +91,19 @@ type Config struct {
 	Restore state.RestoreMode
 }
 
+// LocalRecovery says what a job keeps in its StateDir for its next start on the
+// same machine: copies of the objects that its newest checkpoint names. Until the
+// local databases have no more use for them they share the databases' files. A
+// copy whose digest is wrong is fetched from the store. When the disk is full
+// they are the first to go, and they are removed when the job has ended.
+type LocalRecovery struct {
+	// Disabled keeps nothing. With a temporary StateDir nothing is kept either.
+	Disabled bool
+	// MaxBytes bounds the copies; the oldest go first. 0: as much as the
+	// newest checkpoint and pending ones name.
+	MaxBytes int64
+}
+
 // Events are notifications. The functions must not block, and may be called
 // from several goroutines; those that are nil are skipped.
 type Events struct {
@@ -113,6 +131,9 @@ type Started struct {
 	// TakeOver is the time to become the owner, Restore from then until all
 	// state could be read and prepared output was committed.
 	TakeOver, Restore time.Duration
+	// State is where the keyed state came from: the sums of all subtasks, and
+	// the longest durations.
+	State incremental.RestoreStats
 }
 
 // Hydrated says whose restored state is all local by now.
@@ -163,6 +184,9 @@ func (c Config) withDefaults() (Config, int, error) {
 	}
 	if c.Restore != "" && c.Restore != state.Lazy && c.Restore != state.Eager {
 		errs = append(errs, fmt.Errorf("restore mode %q: want %q or %q", c.Restore, state.Lazy, state.Eager))
+	}
+	if c.LocalRecovery.MaxBytes < 0 {
+		errs = append(errs, fmt.Errorf("local recovery with %d bytes: want 0 or more", c.LocalRecovery.MaxBytes))
 	}
 	if c.Fresh && c.From != 0 {
 		errs = append(errs, errors.New("fresh and from exclude each other"))

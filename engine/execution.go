@@ -17,6 +17,7 @@ import (
 	"github.com/ckpt-io/ckpt/engine/internal/exchange"
 	"github.com/ckpt-io/ckpt/engine/keygroup"
 	"github.com/ckpt-io/ckpt/engine/state"
+	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
 )
 
@@ -41,6 +42,9 @@ type execution struct {
 	tasks     []*task
 	sources   []*task
 	unread    atomic.Int64 // sources that are not exhausted
+
+	mu       sync.Mutex
+	restored incremental.RestoreStats // see Started.State
 }
 
 // run executes the job until its last checkpoint is complete and all output is
@@ -66,7 +70,7 @@ func (x *execution) run(ctx context.Context) (err error) {
 func (x *execution) started(began time.Time) Started {
 	s := Started{
 		Job: x.job.name, Epoch: x.epoch, Parallelism: x.cfg.Parallelism,
-		TakeOver: x.took, Restore: x.running.Sub(began),
+		TakeOver: x.took, Restore: x.running.Sub(began), State: x.restored,
 	}
 	if x.from != nil {
 		s.Restored = x.from.ID
@@ -274,18 +278,22 @@ func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, er
 			x.cfg.Events.Materialized(Materialized{Operator: s.node.uid, Subtask: s.index, Materialization: m})
 		}
 	}
-	return state.Open(ctx, state.Options{
+	store, err := state.Open(ctx, state.Options{
 		Operator: s.node.uid, Subtask: s.index, KeyGroups: s.keyGroups,
 		Epoch: x.epoch, NextID: x.owner.Head().NextID,
 		Restored: s.restored.Keyed, Reserved: s.restored.Reserved,
 		KeyCodec: s.node.keyCodec, Store: x.store,
 		Dir:          filepath.Join(x.dir, s.node.uid, strconv.Itoa(s.index)),
-		OverlayBytes: x.cfg.OverlayBytes, Caches: x.caches, Materialize: x.cfg.Materialize,
+		OverlayBytes: x.cfg.OverlayBytes, Caches: x.caches, Local: x.local.objects, Materialize: x.cfg.Materialize,
 		OnBase: materialized, MaxUnsentBytes: x.cfg.MaxUnsentBytes, Compression: x.cfg.Compression,
 		Restore: x.cfg.Restore, OnHydrated: hydrated,
 		Logger:    s.logger,
 		OnFailure: func(err error) { x.fail(s.fail("keep state", err)) },
 	})
+	if err == nil {
+		x.countRestored(store.RestoreStats())
+	}
+	return store, err
 }
 
 func (x *execution) closeTasks() error {

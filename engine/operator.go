@@ -182,6 +182,11 @@ func (o *keyedOp[K, In, Out]) snapshot(_ context.Context, t coordinator.Trigger)
 	return part{keyed: o.store.Capture(state.Trigger{ID: t.ID, OldestBase: t.OldestBase, Kind: t.Kind})}, nil
 }
 
+func (o *keyedOp[K, In, Out]) completed(_ context.Context, id manifest.ID) error {
+	o.store.Completed(id)
+	return nil
+}
+
 func (o *keyedOp[K, In, Out]) aborted(id manifest.ID) { o.store.Aborted(id) }
 
 func (o *keyedOp[K, In, Out]) close() (err error) {

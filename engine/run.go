@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/ckpt-io/ckpt/coordinator"
@@ -80,6 +79,7 @@ type runner struct {
 	caches  *state.Caches
 	dir     string
 	tempDir bool
+	local   localDir
 
 	epoch      manifest.Epoch // of the last execution
 	firstEpoch manifest.Epoch // of the first
@@ -117,6 +117,7 @@ func newRunner(job *Job, cfg Config) (*runner, error) {
 
 func (r *runner) close() {
 	r.caches.Close()
+	r.leaveLocal()
 	if !r.tempDir {
 		return
 	}
@@ -191,13 +192,17 @@ func (r *runner) attempt(ctx context.Context, x *execution) error {
 	if r.firstEpoch == 0 {
 		r.firstEpoch = x.epoch
 	}
-	x.dir = filepath.Join(r.dir, r.job.name+"-"+own.owner.Head().UUID, x.epoch.String())
-	sweepStateDirs(x.dir)
+	x.dir = r.enterLocal(own)
 	x.took = time.Since(began)
 	if own.from != nil && own.from.Kind == manifest.Final {
-		return x.finish(ctx)
+		err = x.finish(ctx)
+	} else {
+		err = x.run(ctx)
 	}
-	return x.run(ctx)
+	if newest, ok := own.owner.Head().Newest(); err == nil && ok {
+		r.local.ended = newest.Kind == manifest.Final
+	}
+	return err
 }
 
 // checkEncryption makes sure, once, that what the job stores is encrypted if it
@@ -214,17 +219,6 @@ func (r *runner) checkEncryption(ctx context.Context) error {
 	}
 	r.effective = true
 	return nil
-}
-
-// sweepStateDirs removes what crashed runs before this one left behind. What
-// cannot be removed only takes space.
-func sweepStateDirs(ours string) {
-	entries, _ := os.ReadDir(filepath.Dir(ours))
-	for _, e := range entries {
-		if _, err := manifest.ParseEpoch(e.Name()); err == nil && e.Name() < filepath.Base(ours) {
-			os.RemoveAll(filepath.Join(filepath.Dir(ours), e.Name()))
-		}
-	}
 }
 
 // permanent reports whether a restart after err would fail in the same way.

@@ -95,7 +95,16 @@ func (s *Store) Aborted(id manifest.ID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.abort(ErrAborted, func(p *Pending) bool { return p.id == id })
+	s.local.Aborted(id)
 	s.settle()
+}
+
+// Completed says that a checkpoint is committed, and so that the store will not
+// be restored from one before. The signal may be lost, doubled or late.
+func (s *Store) Completed(id manifest.ID) {
+	if s.opts.Local != nil {
+		s.work.Go(func() { s.local.Confirmed(id) })
+	}
 }
 
 // abort ends the captures that match with err, with s.mu held.
@@ -124,6 +133,7 @@ func (s *Store) settle() {
 			p.finish(fmt.Errorf("report checkpoint %d: %w", p.id, err))
 			continue
 		}
+		s.local.Reported(p.id, named(p.keyed, p.reserved))
 		s.count(p)
 		p.finish(nil)
 	}

@@ -69,6 +69,7 @@ func (s *Store) sendBase(ctx context.Context, run int) {
 		defer files.Release()
 		base, stats, err := incremental.UploadBase(ctx, files, incremental.UploadBaseOptions{
 			Uploader: s.uploader, Ledger: baseLedger{s, run}, Position: position, Wait: s.giveWay,
+			Local: s.opts.Local,
 		})
 		s.endBase(run, base, stats, err)
 	})

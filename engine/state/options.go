@@ -55,6 +55,10 @@ type Options struct {
 	// Caches are shared by all stores of a process; nil means small ones of
 	// its own.
 	Caches *Caches
+	// Local, if not nil, has copies of the job's objects for a faster restore,
+	// and keeps those that this store uploads or fetches. It is shared by the
+	// stores of a job and is on the same file system as Dir.
+	Local *incremental.LocalObjects
 	// Materialize says when a new base replaces the deltas.
 	Materialize MaterializePolicy
 	// OnBase, if set, is called when a base that was begun is complete or has

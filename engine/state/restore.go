@@ -38,11 +38,12 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if entries, err := os.ReadDir(s.opts.Dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s: %w", s.opts.Dir, incremental.ErrDirNotEmpty)
 	}
+	disk := s.disk()
 	if s.opts.Restore == Lazy {
-		s.remote = incremental.NewRemoteFS(background, s.opts.fs, s.opts.Store)
+		s.remote = incremental.NewRemoteFS(background, disk, s.opts.Store)
 		s.fs = incremental.NewRecordFS(s.remote)
 	} else {
-		s.fs = incremental.NewRecordFS(s.opts.fs)
+		s.fs = incremental.NewRecordFS(disk)
 	}
 	if err := s.fs.MkdirAll(s.deltaDir(), 0o777); err != nil {
 		return err
@@ -57,10 +58,14 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 		from = *s.opts.Restored
 	}
 	s.restored, err = incremental.Restore(ctx, incremental.RestoreOptions{
-		Store: s.opts.Store, State: from, Dir: s.dbDir(), FS: s.fs,
+		Store: s.opts.Store, State: from, Dir: s.dbDir(), FS: s.fs, Local: s.opts.Local,
 	})
 	if err != nil {
 		return err
+	}
+	if r := s.restored; r.LocalObjects+r.LocalDamaged > 0 {
+		s.opts.Logger.Info("state restored from local copies", "local_objects", r.LocalObjects, "local_bytes", r.LocalBytes,
+			"damaged_copies", r.LocalDamaged, "fetched_objects", r.Objects, "fetched_bytes", r.Bytes, "remote_objects", r.RemoteObjects)
 	}
 	opts := incremental.DBOptions{FS: s.fs, Failed: s.fail, Compacted: s.wakeWorker, Compression: s.opts.Compression, Logger: s.opts.Logger}
 	compactions := newCompactions()

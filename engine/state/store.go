@@ -24,6 +24,7 @@ type Store struct {
 	restored incremental.RestoreStats
 	uploader incremental.Uploader
 
+	local     *incremental.LocalTask
 	remote    *incremental.RemoteFS // under fs, if the restore is lazy
 	compactor *incremental.Compactor
 	hydrated  chan struct{}
@@ -89,6 +90,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 			KeyGroups: o.KeyGroups, Restored: o.Restored, Reserved: o.Reserved,
 		}),
 	}
+	s.local = o.Local.Task(s.restorable())
 	s.room = sync.NewCond(&s.mu)
 	s.frozen.Store(new([]*frozen))
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))

@@ -29,7 +29,11 @@ func (s *Store) sendUnsent(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			s.uploaded(d, s.upload(ctx, d))
+			err := s.upload(ctx, d)
+			if err == nil {
+				s.opts.Local.Keep(d.object, d.path)
+			}
+			s.uploaded(d, err)
 		})
 	}
 }
