@@ -32,7 +32,9 @@ type job struct {
 	live    []*checkpoint // ascending
 	base    *checkpoint   // the newest of this epoch, or the restored one
 	onStart func()
-	seen    struct{ commits, bases, spills, reserved, aborts, restarts int }
+	// onCommit, if set, is called for each committed checkpoint.
+	onCommit func(*checkpoint)
+	seen     struct{ commits, bases, spills, reserved, aborts, restarts int }
 }
 
 type checkpoint struct {
@@ -158,6 +160,9 @@ func (j *job) commit() *checkpoint {
 		j.live = slices.Delete(j.live, 0, n)
 	}
 	j.collect()
+	if j.onCommit != nil {
+		j.onCommit(c)
+	}
 	return c
 }
 

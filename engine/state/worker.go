@@ -2,6 +2,7 @@ package state
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -89,16 +90,9 @@ func (s *Store) nextFrozen() *frozen {
 func (s *Store) ingest(ctx context.Context, f *frozen) error {
 	begin := time.Now()
 	path := filepath.Join(s.deltaDir(), fmt.Sprintf("%d.sst", f.position))
-	file, err := incremental.WriteCompressedDelta(s.fs, path, s.opts.Compression, f.entries())
+	d, err := s.writeWhenRoom(ctx, f, path)
 	if err != nil {
 		return err
-	}
-	d := &delta{
-		position: f.position, path: path + ".up", entries: file.Entries, bytes: file.Bytes,
-		object: manifest.Object{Size: file.Size, SHA256: file.SHA256},
-	}
-	if err := vfs.LinkOrCopy(s.fs, path, d.path); err != nil {
-		return fmt.Errorf("keep delta for its upload: %w", err)
 	}
 	s.mu.Lock()
 	if p := f.capture; p != nil && slices.Contains(s.pending, p) {
@@ -115,6 +109,57 @@ func (s *Store) ingest(ctx context.Context, f *frozen) error {
 	s.ingested = f.position
 	s.forget(f)
 	return nil
+}
+
+// The pause before a full disk is tried again, doubled each time.
+const (
+	fullDiskPause    = time.Second / 4
+	maxFullDiskPause = 30 * time.Second
+)
+
+// writeWhenRoom is writeDelta. On a full disk it fails the captures that need the
+// delta and nothing else, and tries again after a pause or when the next capture
+// comes. The overlay keeps what was written, and the writer is held back when
+// it is full.
+func (s *Store) writeWhenRoom(ctx context.Context, f *frozen, path string) (*delta, error) {
+	for pause := fullDiskPause; ; pause = min(2*pause, maxFullDiskPause) {
+		d, err := s.writeDelta(f, path)
+		if err == nil || !vfs.IsNoSpaceError(err) {
+			return d, err
+		}
+		s.opts.Logger.Warn("disk is full: checkpoints fail until there is room", "dir", s.opts.Dir, "err", err)
+		s.mu.Lock()
+		s.abort(fmt.Errorf("write delta: %w", err), func(p *Pending) bool { return p.cut >= f.position })
+		s.settle()
+		s.mu.Unlock()
+		s.sendUnsent(ctx)
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-s.wake:
+		case <-ctx.Done():
+			timer.Stop()
+			return nil, ctx.Err()
+		}
+		timer.Stop()
+	}
+}
+
+// writeDelta writes a delta to a path, and leaves nothing there if it cannot.
+func (s *Store) writeDelta(f *frozen, path string) (*delta, error) {
+	file, err := incremental.WriteCompressedDelta(s.fs, path, s.opts.Compression, f.entries())
+	if err != nil {
+		return nil, err
+	}
+	d := &delta{
+		position: f.position, path: path + ".up", entries: file.Entries, bytes: file.Bytes,
+		object: manifest.Object{Size: file.Size, SHA256: file.SHA256},
+	}
+	if err := vfs.LinkOrCopy(s.fs, path, d.path); err != nil {
+		err = fmt.Errorf("keep delta for its upload: %w", err)
+		return nil, errors.Join(err, s.fs.RemoveAll(d.path), s.fs.Remove(path))
+	}
+	return d, nil
 }
 
 // entries yields the changes of a frozen overlay in order.
