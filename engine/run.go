@@ -15,10 +15,6 @@ import (
 	"github.com/ckpt-io/ckpt/objectstore/seal"
 )
 
-// openFiles bounds the table files that all keyed state of a process keeps
-// open.
-const openFiles = 1000
-
 // Run runs the job from its newest checkpoint, or from the beginning of its
 // input if it has none, until its input is exhausted or Config.Stop is closed
 // (nil), ctx ends (the cause of its end), another process takes the job over
@@ -111,7 +107,7 @@ func newRunner(job *Job, cfg Config) (*runner, error) {
 		r.store = r.sealed
 	}
 	r.catalog = catalog.New(r.store, job.name)
-	r.caches = state.NewCaches(cfg.CacheBytes, openFiles)
+	r.caches = state.NewCaches(cfg.CacheBytes, openFiles())
 	return r, nil
 }
 

@@ -26,6 +26,7 @@ type builder struct {
 	objects map[string]string // local file by key
 	stats   *RestoreStats
 	lazy    bool
+	files   *pebble.FileCache // of all databases; nil: each has its own
 	links   int
 }
 
@@ -81,7 +82,7 @@ func pieceBytes(p manifest.Piece) (n int64) {
 // open makes a database of a base, or an empty one, in a directory.
 func (b *builder) open(dir string, base *manifest.Base) (*database, error) {
 	if base == nil {
-		return openDatabase(b.fs, dir, false)
+		return openDatabase(b.fs, b.files, dir, false)
 	}
 	for _, f := range base.Files {
 		path := b.fs.PathJoin(dir, f.Name)
@@ -94,7 +95,7 @@ func (b *builder) open(dir string, base *manifest.Base) (*database, error) {
 			}
 		}
 	}
-	return openDatabase(b.fs, dir, true)
+	return openDatabase(b.fs, b.files, dir, true)
 }
 
 // place puts a file of a base where Pebble will look for it. Tables and blob

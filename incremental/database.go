@@ -41,9 +41,9 @@ func (f *firstError) get() error {
 
 // openDatabase opens the database in a directory, or makes an empty one if the
 // base was none. Pebble would make one of a base without a marker too.
-func openDatabase(fs *RecordFS, dir string, exists bool) (*database, error) {
+func openDatabase(fs *RecordFS, files *pebble.FileCache, dir string, exists bool) (*database, error) {
 	failed := new(firstError)
-	opts := PebbleOptions(DBOptions{FS: fs, Failed: failed.set})
+	opts := PebbleOptions(DBOptions{FS: fs, FileCache: files, Failed: failed.set})
 	opts.ErrorIfNotExists = exists
 	opts.DisableAutomaticCompactions = true
 	opts.DisableTableStats = true

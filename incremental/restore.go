@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ckpt-io/ckpt/manifest"
@@ -28,6 +29,9 @@ type RestoreOptions struct {
 	FS vfs.FS
 	// Parallel is the number of downloads at a time; 0 means 8.
 	Parallel int
+	// FileCache bounds the table files that are open at a time; nil means a
+	// thousand for each piece of the state.
+	FileCache *pebble.FileCache
 	// Local, if not nil, has copies of objects, which are used instead of the
 	// store's if their digests are right, and keeps those that are fetched. It
 	// is on the same file system as Dir.
@@ -106,7 +110,7 @@ func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *Restor
 	stats.LocalObjects, stats.LocalBytes, stats.LocalDamaged = d.copied.objects, d.copied.bytes, d.copied.damaged
 	stats.Objects = int64(len(d.paths)) - d.copied.objects
 	stats.Bytes, stats.Fetch = d.done-d.copied.bytes, time.Since(begin)
-	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, lazy: lazy}
+	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, lazy: lazy, files: opts.FileCache}
 	if opts.State.Whole() {
 		return b.whole(ctx, opts.State.Pieces[0].Base)
 	}

@@ -17,10 +17,13 @@ type Caches struct {
 }
 
 // NewCaches makes caches for blockBytes of decompressed blocks and openFiles
-// file handles. One compaction for every two processors runs at a time, two at
+// file handles, besides those that are about to be closed (100, or as many again
+// where that is more). One compaction for every two processors runs at a time, two at
 // least. The caller closes them after the stores that use them.
 func NewCaches(blockBytes int64, openFiles int) *Caches {
-	const shards = 8
+	// Pebble closes the files in the background, and lets up to 100 a shard
+	// wait for it: these are open besides.
+	shards := min(max(openFiles/128, 1), 8)
 	return &Caches{
 		blocks:      pebble.NewCache(blockBytes),
 		files:       pebble.NewFileCache(shards, openFiles),

@@ -57,9 +57,13 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if s.opts.Restored != nil {
 		from = *s.opts.Restored
 	}
-	s.restored, err = incremental.Restore(ctx, incremental.RestoreOptions{
+	restore := incremental.RestoreOptions{
 		Store: s.opts.Store, State: from, Dir: s.dbDir(), FS: s.fs, Local: s.opts.Local,
-	})
+	}
+	if s.opts.Caches != nil {
+		restore.FileCache = s.opts.Caches.files
+	}
+	s.restored, err = incremental.Restore(ctx, restore)
 	if err != nil {
 		return err
 	}

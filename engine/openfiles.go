@@ -1,0 +1,17 @@
+package engine
+
+const (
+	minOpenFiles = 16
+	maxOpenFiles = 1000
+)
+
+// openFiles bounds the table files that all keyed state of a process keeps
+// open: a quarter of what the system grants it, for transfers, connections and
+// the user's own files need some too.
+func openFiles() int {
+	limit, ok := openFileLimit()
+	if !ok || limit/4 > maxOpenFiles {
+		return maxOpenFiles
+	}
+	return max(minOpenFiles, int(limit/4))
+}
