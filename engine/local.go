@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"io"
-	"io/fs"
 	"iter"
 	"net/url"
 	"os"
@@ -136,19 +135,23 @@ func (r *runner) sweepOtherJobs() {
 // copies, nothing remains.
 func (r *runner) leaveLocal() {
 	l := &r.local
-	if l.lock == nil {
+	if l.path == "" {
 		return
 	}
+	n, _ := l.objects.Size()
+	empty := l.ended || n == 0
 	var err error
-	if n, _ := l.objects.Size(); l.ended || n == 0 {
-		err = errors.Join(os.RemoveAll(filepath.Join(l.path, localObjects)), os.Remove(filepath.Join(l.path, localLock)))
-		os.Remove(l.path) // unless somebody else works there
+	if l.lock != nil && empty {
+		err = errors.Join(os.RemoveAll(filepath.Join(l.path, localObjects)), os.RemoveAll(filepath.Join(l.path, localLock)))
 	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = nil
+	if l.lock != nil {
+		err = errors.Join(err, l.lock.Close())
 	}
-	if err = errors.Join(err, l.lock.Close()); err != nil {
+	if err != nil {
 		r.cfg.Logger.Warn("leave state directory", "dir", l.path, "error", err)
+	}
+	if empty {
+		os.Remove(l.path) // unless there is another process's part
 	}
 }
 

@@ -40,6 +40,8 @@ func Run(ctx context.Context, job *Job, cfg Config) error {
 		limitStop(ctx, cancel, r.cfg)
 	}()
 	err = r.loop(ctx)
+	// Of a job that is another process's now, no copies are kept here.
+	r.local.ended = r.local.ended || errors.Is(err, ErrFenced) || errors.Is(err, coordinator.ErrFenced)
 	cancel(nil)
 	<-stopped
 	if err != nil {

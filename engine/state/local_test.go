@@ -52,7 +52,7 @@ func benchRecovery(b *testing.B, local bool) {
 	dir := b.TempDir()
 	opts := Options{
 		Operator: "count", KeyGroups: manifest.KeyGroupRange{Last: 127}, Epoch: 1, NextID: 1, Store: objects,
-		Dir: filepath.Join(dir, "first"), Materialize: MaterializePolicy{MaxDeltas: -1, MaxRatio: -1},
+		Dir: filepath.Join(dir, "first"), Materialize: MaterializePolicy{MaxDeltas: -1, MaxReads: -1},
 	}
 	if local {
 		opts.Local = incremental.NewLocalObjects(filepath.Join(dir, "objects"), incremental.LocalOptions{})

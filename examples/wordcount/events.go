@@ -15,7 +15,8 @@ func events(logger *slog.Logger) engine.Events {
 	return engine.Events{
 		Started: func(s engine.Started) {
 			logger.Info("started", "job", s.Job, "epoch", uint64(s.Epoch), "restored", uint64(s.Restored),
-				"parallelism", s.Parallelism, "takeover", s.TakeOver, "restore", s.Restore)
+				"parallelism", s.Parallelism, "takeover", s.TakeOver, "restore", s.Restore,
+				"local_objects", s.State.LocalObjects, "fetched_objects", s.State.Objects)
 		},
 		Checkpoints: coordinator.Listener{
 			Triggered: func(t coordinator.Trigger) {

@@ -66,11 +66,9 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	if err != nil {
 		return unlessStopped(ctx, err)
 	}
-	local, err := openScratch(ctx, c.stateDir)
-	if err != nil {
-		return unlessStopped(ctx, exit.Local(err))
+	if err := os.MkdirAll(c.stateDir, 0o755); err != nil {
+		return exit.Local(fmt.Errorf("make state directory: %w", err))
 	}
-	defer func() { err = errors.Join(err, local.Close()) }()
 
 	done := make(chan struct{})
 	var progress sync.WaitGroup
@@ -86,7 +84,7 @@ func execute(ctx context.Context, c config, logger *slog.Logger) (err error) {
 	return engine.Run(context.WithoutCancel(ctx), graph, engine.Config{
 		Store:       store,
 		Keys:        keys,
-		StateDir:    local.dir,
+		StateDir:    c.stateDir,
 		Parallelism: c.parallelism,
 		Checkpoint:  coordinator.Config{Interval: c.interval},
 		Restart:     restart(c),

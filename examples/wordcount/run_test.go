@@ -98,7 +98,7 @@ func TestWholeTextOnce(t *testing.T) {
 			p := newPlace(t)
 			p.run(t, exit.OK, "--parallelism", parallelism, "--loop", "2")
 			p.check(t, 2, wordcheck.Options{})
-			if left := names(t, p.stateDir); !slices.Equal(left, []string{"turn.lock"}) {
+			if left := names(t, p.stateDir); len(left) > 0 {
 				t.Errorf("state directory holds %q", left)
 			}
 		})
@@ -231,4 +231,16 @@ func TestTCPInput(t *testing.T) {
 	if err != nil || !report.OK() {
 		t.Errorf("%v, %v", report, err)
 	}
+}
+
+func names(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
 }

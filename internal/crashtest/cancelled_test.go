@@ -80,11 +80,13 @@ func (l *lives) cancelled(nth int, cut bool) bool {
 		l.t.Fatalf("life ended with %v:\n%s", err, l.log.String())
 	}
 	l.checkLeft()
-	l.checkNoState()
-	if err != nil {
-		l.died++
+	if err == nil {
+		l.checkNoState()
+		return false
 	}
-	return err != nil
+	l.checkNoState("LOCK", "objects") // for the next life
+	l.died++
+	return true
 }
 
 // buffer is a log that several goroutines write to.

@@ -24,7 +24,8 @@ import (
 type miniature struct {
 	Input, Output, State string
 	Parallelism          int
-	Concurrent           int // checkpoints that may be pending
+	Concurrent           int  // checkpoints that may be pending
+	NoCopies             bool // all of the state comes from the store
 
 	// at, if not nil, is told of moments that no operation on the store marks:
 	// "triggered", "reported" and "completed", and "before" and "after" each
@@ -52,7 +53,8 @@ func (m miniature) run(ctx context.Context, store objectstore.Store, log io.Writ
 		Checkpoint:  coordinator.Config{Interval: time.Millisecond, MaxConcurrent: m.Concurrent, Keep: 2},
 		Materialize: state.MaterializePolicy{MaxDeltas: 3},
 		Restart:     engine.NoRestart(), SkipProbe: true,
-		Logger: slog.New(slog.NewTextHandler(log, nil)),
+		LocalRecovery: engine.LocalRecovery{Disabled: m.NoCopies},
+		Logger:        slog.New(slog.NewTextHandler(log, nil)),
 		Events: engine.Events{Checkpoints: coordinator.Listener{
 			Triggered: func(coordinator.Trigger) { m.at("triggered") },
 			Reported:  func(coordinator.Reported) { m.at("reported") },

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -201,15 +202,17 @@ func (l *lives) checkEnd(deaths int) {
 	l.t.Logf("%d deaths, %d checkpoints, %v", l.died, l.last, report)
 }
 
-// checkNoState demands that nothing is left below the job's state directory.
-func (l *lives) checkNoState() {
+// checkNoState demands that nothing is left below the job's state directory,
+// but for what is named.
+func (l *lives) checkNoState(but ...string) {
 	l.t.Helper()
 	jobs, err := filepath.Glob(filepath.Join(l.spec.State, "*"))
 	if err != nil {
 		l.t.Fatal(err)
 	}
 	for _, dir := range jobs {
-		if left := names(l.t, dir); len(left) > 0 {
+		left := slices.DeleteFunc(names(l.t, dir), func(name string) bool { return slices.Contains(but, name) })
+		if len(left) > 0 {
 			l.t.Errorf("state directory %s holds %q", dir, left)
 		}
 	}

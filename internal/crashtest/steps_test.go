@@ -48,6 +48,7 @@ func TestF12_DeathDuringRestore(t *testing.T) {
 		t.Run(phase, func(t *testing.T) {
 			t.Parallel()
 			l := newLives(t)
+			l.spec.NoCopies = true
 			l.mustDie("after put 6 /HEAD$")
 			before := l.newest()
 			for k := 1; l.next(fmt.Sprintf("%s get %d /data/", phase, k)); k++ {
@@ -65,6 +66,7 @@ func TestF12_DeathDuringRestore(t *testing.T) {
 func TestF13_FiveDeathsInARow(t *testing.T) {
 	t.Parallel()
 	l := newLives(t)
+	l.spec.NoCopies = true
 	for range 2 {
 		l.mustDie("after put 4 /HEAD$")
 		before := l.newest()
