@@ -10,8 +10,8 @@ const (
 // the user's own files need some too.
 func openFiles() int {
 	limit, ok := openFileLimit()
-	if !ok || limit/4 > maxOpenFiles {
+	if !ok {
 		return maxOpenFiles
 	}
-	return max(minOpenFiles, int(limit/4))
+	return int(min(max(limit/4, minOpenFiles), maxOpenFiles))
 }

@@ -93,8 +93,10 @@ func TestB68_ConfirmAndAbort(t *testing.T) {
 	s.wantNames("after confirm 4", d3, base4, d5)
 
 	// What was uploaded for an aborted one is named by the next, or by none.
-	d6 := s.object(5, 6)
-	k.Reported(5, objects([]manifest.Object{base4, d3, d5, d6}))
+	d6, old := s.object(5, 6), s.object(3, 7)
+	k.Reported(5, objects([]manifest.Object{base4, d3, d5, d6, old}))
+	k.Confirmed(4)
+	s.wantNames("before abort 5", d3, base4, d5, d6, old)
 	k.Aborted(5)
 	k.Confirmed(4)
 	s.wantNames("after abort 5", d3, base4, d5, d6)

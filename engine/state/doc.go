@@ -23,7 +23,8 @@
 // Restored state need not be local to be used (see [RestoreMode]).
 //
 // The local directory is disposable: nothing in it is synced, and it is gone
-// after Close.
+// after Close. What may outlive it are copies of stored objects
+// ([incremental.LocalObjects]), which make the next restore on the machine faster.
 //
 // # Stored keys
 //

@@ -56,7 +56,7 @@ func parseFlags(args []string, stdout io.Writer) (config, error) {
 	fs.StringVar(&c.store, "store", "", "`URL` of the checkpoints' store: file:///abs/dir or s3://bucket/prefix")
 	fs.StringVar(&c.job, "job", "", "`NAME` of the job in the store")
 	fs.StringVar(&c.keyFile, "key-file", "", "`FILE` of age identities under which the checkpoints are encrypted; the first is for new ones")
-	fs.StringVar(&c.stateDir, "state-dir", "", "`DIR` for local working state, which is disposable")
+	fs.StringVar(&c.stateDir, "state-dir", "", "`DIR` for local working state, which is disposable; kept, it makes the next start faster")
 	fs.IntVar(&c.parallelism, "parallelism", 2, "subtasks of each operator")
 	fs.IntVar(&c.maxParallelism, "max-parallelism", 128, "key groups, and so the most subtasks; cannot be changed later")
 	fs.DurationVar(&c.interval, "interval", time.Second, "`time` between checkpoints")
