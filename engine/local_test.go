@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"context"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
@@ -272,11 +271,7 @@ func TestF79_StateDirectoryRemoved(t *testing.T) {
 		}
 	}
 	j.cfg.Events.Failed = func(engine.Failed) { restarts++ }
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	if err := engine.Run(ctx, j.graph(), j.cfg); err != nil {
-		t.Fatal(err)
-	}
+	run(t, j.graph(), j.cfg)
 	j.out.check(t, j.src.splits, j.src.records)
 	if restarts == 0 {
 		t.Error("nothing failed")

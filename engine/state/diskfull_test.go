@@ -112,7 +112,10 @@ func TestF74_LocalCopiesGiveWay(t *testing.T) {
 	opts := testOptions(t)
 	var local *incremental.LocalObjects
 	opts.fs = errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if n, _ := local.Size(); n > 0 && full.Load() && op.Kind == errorfs.OpFileWrite {
+		if op.Kind != errorfs.OpFileWrite || !full.Load() {
+			return nil
+		}
+		if n, _ := local.Size(); n > 0 && full.CompareAndSwap(true, false) {
 			return syscall.ENOSPC
 		}
 		return nil
