@@ -154,6 +154,7 @@ func (c *decoder) piece(p *pb.Piece) Piece {
 		out.Base = &Base{
 			Position: b.GetPosition(), FormatMajorVersion: b.GetFormatMajorVersion(), Whole: b.GetWhole(),
 			Files: convertPtr(b.GetFiles(), c.file),
+			Packs: convertPtr(b.GetPacks(), c.object),
 		}
 	}
 	return out
@@ -164,6 +165,19 @@ func (c *decoder) file(f *pb.File) File {
 	if f.GetObject() != nil {
 		out.Object = c.object(f.GetObject())
 	}
+	if f.GetPack() != 0 {
+		out.Pack = c.packRef(f)
+	}
+	return out
+}
+
+func (c *decoder) packRef(f *pb.File) PackRef {
+	out := PackRef{Pack: c.count("pack", f.GetPack()), Offset: f.GetPackOffset(), Length: f.GetPackLength()}
+	if len(f.GetPackDigest()) != len(out.Digest) {
+		c.fail("file %q has a pack digest of %d bytes", f.GetName(), len(f.GetPackDigest()))
+		return out
+	}
+	out.Digest = SegmentDigest(f.GetPackDigest())
 	return out
 }
 
@@ -174,6 +188,7 @@ func (c *decoder) delta(d *pb.Delta) Delta {
 	return Delta{
 		Position: d.GetPosition(), Object: c.object(d.GetObject()),
 		Entries: d.GetEntries(), Bytes: d.GetBytes(),
+		Segments: SegmentDigests(d.GetSegments()), Data: d.GetData(),
 	}
 }
 

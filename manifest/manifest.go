@@ -111,6 +111,8 @@ type Base struct {
 	// FormatMajorVersion is that of the Pebble database.
 	FormatMajorVersion uint64
 	Files              []File // ordered by Name
+	// Packs are the objects that Files refer to by PackRef.
+	Packs []Object `json:",omitzero"`
 	// Whole marks a database that somebody else made, whose keys have no key
 	// groups, and its own comparer and merger perhaps: it is restored as it is
 	// or not at all. A state that has such a base is that one piece and has no
@@ -123,6 +125,60 @@ type File struct {
 	Name   string // base name in the database's directory
 	Object Object // zero if Inline holds the content
 	Inline []byte
+	// Pack says where the digests of the object's segments are.
+	Pack PackRef `json:",omitzero"`
+}
+
+// SegmentSize is the number of bytes of an object that are checked together
+// when only a part of it is read. The last segment may be shorter.
+const SegmentSize = 128 << 10
+
+// Segments is the number of segments of an object.
+func (o Object) Segments() int { return int((o.Size + SegmentSize - 1) / SegmentSize) }
+
+// SegmentDigest is the first half of the SHA-256 digest of a segment.
+type SegmentDigest [sha256.Size / 2]byte
+
+// SegmentDigestOf digests a segment.
+func SegmentDigestOf(p []byte) SegmentDigest {
+	sum := sha256.Sum256(p)
+	return SegmentDigest(sum[:])
+}
+
+// SegmentDigests are those of all segments of an object in order, one after the
+// other.
+type SegmentDigests string
+
+// Len is the number of digests.
+func (s SegmentDigests) Len() int { return len(s) / len(SegmentDigest{}) }
+
+// At is the digest of segment i.
+func (s SegmentDigests) At(i int) SegmentDigest {
+	return SegmentDigest([]byte(s[i*len(SegmentDigest{}):][:len(SegmentDigest{})]))
+}
+
+// MarshalText writes the digests as lower-case hexadecimal.
+func (s SegmentDigests) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, []byte(s)), nil }
+
+// UnmarshalText reads what MarshalText wrote.
+func (s *SegmentDigests) UnmarshalText(text []byte) error {
+	raw, err := hex.DecodeString(string(text))
+	if err != nil || len(raw)%len(SegmentDigest{}) != 0 {
+		return fmt.Errorf("parse segment digests %q: not hexadecimal digits of whole ones", text)
+	}
+	*s = SegmentDigests(raw)
+	return nil
+}
+
+// PackRef is a part of an object in which, for several files, that is collected
+// which a reader needs to check segments of them: the digest of each segment,
+// then the end of the file, as much as Length has room for. The zero PackRef is
+// none.
+type PackRef struct {
+	Pack   int // in Base.Packs, from 1
+	Offset int64
+	Length int64
+	Digest SegmentDigest // of this part of the pack
 }
 
 // Delta is one sorted table of changed keys and tombstones, with sequence
@@ -134,6 +190,12 @@ type Delta struct {
 	Object   Object
 	Entries  int64 // keys in it, tombstones included
 	Bytes    int64 // of its keys and values before compression
+	// Segments are the digests of the object's segments; empty if they are not
+	// known, as in manifests that were written before there were any.
+	Segments SegmentDigests `json:",omitzero"`
+	// Data is the length of the data blocks, which the table begins with; what
+	// follows is needed to read any of them. 0 means not known.
+	Data int64 `json:",omitzero"`
 }
 
 // Object is an immutable stored object. The zero Object is none.
@@ -197,9 +259,15 @@ type Stats struct {
 	Objects   int64
 }
 
-// NeededObjects yields the objects a restore of k reads. One that several pieces
-// share is yielded for each.
-func (k *KeyedState) NeededObjects() iter.Seq[Object] {
+// NeededObjects yields the objects a restore of k may read. One that several
+// pieces share is yielded for each.
+func (k *KeyedState) NeededObjects() iter.Seq[Object] { return k.objects(true) }
+
+// ContentObjects yields those of NeededObjects that k consists of: what is left
+// out only serves to check parts of others.
+func (k *KeyedState) ContentObjects() iter.Seq[Object] { return k.objects(false) }
+
+func (k *KeyedState) objects(packs bool) iter.Seq[Object] {
 	return func(yield func(Object) bool) {
 		if k == nil {
 			return
@@ -216,6 +284,11 @@ func (k *KeyedState) NeededObjects() iter.Seq[Object] {
 			if p.Base != nil {
 				for _, f := range p.Base.Files {
 					if f.Object.Key != "" && !yield(f.Object) {
+						return
+					}
+				}
+				for _, o := range p.Base.Packs {
+					if packs && !yield(o) {
 						return
 					}
 				}

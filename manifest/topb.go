@@ -92,18 +92,27 @@ func baseToProto(b *Base) *pb.Base {
 	}
 	return &pb.Base{
 		Position: b.Position, FormatMajorVersion: b.FormatMajorVersion, Whole: b.Whole,
-		Files: convert(b.Files, func(f *File) *pb.File {
-			out := &pb.File{Name: f.Name, Inline: f.Inline}
-			if f.Object != (Object{}) {
-				out.Object = objectToProto(&f.Object)
-			}
-			return out
-		}),
+		Files: convert(b.Files, fileToProto),
+		Packs: convert(b.Packs, objectToProto),
 	}
 }
 
+func fileToProto(f *File) *pb.File {
+	out := &pb.File{Name: f.Name, Inline: f.Inline}
+	if f.Object != (Object{}) {
+		out.Object = objectToProto(&f.Object)
+	}
+	if p := &f.Pack; p.Pack != 0 {
+		out.Pack, out.PackOffset, out.PackLength, out.PackDigest = uint32(p.Pack), p.Offset, p.Length, p.Digest[:]
+	}
+	return out
+}
+
 func deltaToProto(d *Delta) *pb.Delta {
-	return &pb.Delta{Position: d.Position, Object: objectToProto(&d.Object), Entries: d.Entries, Bytes: d.Bytes}
+	return &pb.Delta{
+		Position: d.Position, Object: objectToProto(&d.Object), Entries: d.Entries, Bytes: d.Bytes,
+		Segments: []byte(d.Segments), Data: d.Data,
+	}
 }
 
 func objectToProto(o *Object) *pb.Object {

@@ -139,12 +139,23 @@ func (c *checker) deltas(deltas []Delta, after uint64) (last uint64, err error) 
 		if err := c.object(&d.Object); err != nil {
 			return 0, fmt.Errorf("delta %d: %w", i, err)
 		}
+		if n := len(d.Segments); n > 0 && n != d.Object.Segments()*len(SegmentDigest{}) {
+			return 0, fmt.Errorf("delta %d: %d bytes of segment digests for an object of %d", i, n, d.Object.Size)
+		}
+		if d.Data < 0 || d.Data > d.Object.Size {
+			return 0, fmt.Errorf("delta %d: data of %d bytes in an object of %d", i, d.Data, d.Object.Size)
+		}
 		last = d.Position
 	}
 	return last, nil
 }
 
 func (c *checker) base(b *Base) error {
+	for i := range b.Packs {
+		if err := c.object(&b.Packs[i]); err != nil {
+			return fmt.Errorf("pack %d: %w", i, err)
+		}
+	}
 	folded := make(map[string]struct{}, len(b.Files))
 	for i := range b.Files {
 		f := &b.Files[i]
@@ -163,6 +174,27 @@ func (c *checker) base(b *Base) error {
 		if err := c.file(f); err != nil {
 			return fmt.Errorf("file %q: %w", f.Name, err)
 		}
+		if err := checkPackRef(b, f); err != nil {
+			return fmt.Errorf("file %q: %w", f.Name, err)
+		}
+	}
+	return nil
+}
+
+func checkPackRef(b *Base, f *File) error {
+	p := &f.Pack
+	if *p == (PackRef{}) {
+		return nil
+	}
+	switch {
+	case f.Object == (Object{}):
+		return errors.New("has a pack and no object")
+	case p.Pack < 1 || p.Pack > len(b.Packs):
+		return fmt.Errorf("pack %d of %d", p.Pack, len(b.Packs))
+	}
+	size, least := b.Packs[p.Pack-1].Size, int64(f.Object.Segments())*int64(len(SegmentDigest{}))
+	if p.Offset < 0 || p.Offset > size || p.Length > size-p.Offset || p.Length < least || p.Length-least > f.Object.Size {
+		return fmt.Errorf("has %d bytes at %d of a pack of %d", p.Length, p.Offset, size)
 	}
 	return nil
 }

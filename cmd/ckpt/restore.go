@@ -158,7 +158,7 @@ type state struct {
 func (st state) bytes() int64 {
 	seen := make(map[string]bool)
 	var n int64
-	for o := range st.keyed.NeededObjects() {
+	for o := range st.keyed.ContentObjects() {
 		if !seen[o.Key] {
 			seen[o.Key] = true
 			n += o.Size

@@ -680,7 +680,8 @@ type Base struct {
 	Files              []*File                `protobuf:"bytes,3,rep,name=files,proto3" json:"files,omitempty"` // ascending by name
 	// Keys have no key groups: the database is restored as it is or not at all.
 	// Then the state is this one piece, without deltas.
-	Whole         bool `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Whole         bool      `protobuf:"varint,4,opt,name=whole,proto3" json:"whole,omitempty"`
+	Packs         []*Object `protobuf:"bytes,5,rep,name=packs,proto3" json:"packs,omitempty"` // referred to by files
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -743,11 +744,27 @@ func (x *Base) GetWhole() bool {
 	return false
 }
 
+func (x *Base) GetPacks() []*Object {
+	if x != nil {
+		return x.Packs
+	}
+	return nil
+}
+
 type File struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // base name, 1 to 255 of [0-9A-Za-z._-]
-	Object        *Object                `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"` // absent: inline is the content
-	Inline        []byte                 `protobuf:"bytes,3,opt,name=inline,proto3" json:"inline,omitempty"`
+	state  protoimpl.MessageState `protogen:"open.v1"`
+	Name   string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`     // base name, 1 to 255 of [0-9A-Za-z._-]
+	Object *Object                `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"` // absent: inline is the content
+	Inline []byte                 `protobuf:"bytes,3,opt,name=inline,proto3" json:"inline,omitempty"`
+	// What it takes to check a part of object: pack_length bytes of a pack, from
+	// pack_offset on, are the digest of each segment of 131072 bytes of object (the
+	// last may be shorter), 16 bytes each, and after these the end of object
+	// itself, as much as there is room for. A digest is the first 16 bytes of a
+	// SHA-256.
+	Pack          uint32 `protobuf:"varint,4,opt,name=pack,proto3" json:"pack,omitempty"` // in Base.packs, from 1; 0: nothing
+	PackOffset    int64  `protobuf:"varint,5,opt,name=pack_offset,json=packOffset,proto3" json:"pack_offset,omitempty"`
+	PackLength    int64  `protobuf:"varint,6,opt,name=pack_length,json=packLength,proto3" json:"pack_length,omitempty"`
+	PackDigest    []byte `protobuf:"bytes,7,opt,name=pack_digest,json=packDigest,proto3" json:"pack_digest,omitempty"` // of these bytes, 16 bytes
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -803,13 +820,45 @@ func (x *File) GetInline() []byte {
 	return nil
 }
 
+func (x *File) GetPack() uint32 {
+	if x != nil {
+		return x.Pack
+	}
+	return 0
+}
+
+func (x *File) GetPackOffset() int64 {
+	if x != nil {
+		return x.PackOffset
+	}
+	return 0
+}
+
+func (x *File) GetPackLength() int64 {
+	if x != nil {
+		return x.PackLength
+	}
+	return 0
+}
+
+func (x *File) GetPackDigest() []byte {
+	if x != nil {
+		return x.PackDigest
+	}
+	return nil
+}
+
 // A sorted table of changed keys and tombstones, sequence number 0.
 type Delta struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Position      uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"` // counts the deltas of a subtask from 1
-	Object        *Object                `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
-	Entries       int64                  `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"` // keys, tombstones included
-	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`     // of keys and values before compression
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Position uint64                 `protobuf:"varint,1,opt,name=position,proto3" json:"position,omitempty"` // counts the deltas of a subtask from 1
+	Object   *Object                `protobuf:"bytes,2,opt,name=object,proto3" json:"object,omitempty"`
+	Entries  int64                  `protobuf:"varint,3,opt,name=entries,proto3" json:"entries,omitempty"` // keys, tombstones included
+	Bytes    int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`     // of keys and values before compression
+	// The digests of the object's segments as in File, one after the other; or
+	// nothing.
+	Segments      []byte `protobuf:"bytes,5,opt,name=segments,proto3" json:"segments,omitempty"`
+	Data          int64  `protobuf:"varint,6,opt,name=data,proto3" json:"data,omitempty"` // bytes of data blocks at the object's beginning; 0: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -868,6 +917,20 @@ func (x *Delta) GetEntries() int64 {
 func (x *Delta) GetBytes() int64 {
 	if x != nil {
 		return x.Bytes
+	}
+	return 0
+}
+
+func (x *Delta) GetSegments() []byte {
+	if x != nil {
+		return x.Segments
+	}
+	return nil
+}
+
+func (x *Delta) GetData() int64 {
+	if x != nil {
+		return x.Data
 	}
 	return 0
 }
@@ -1206,21 +1269,31 @@ const file_manifest_proto_rawDesc = "" +
 	"\n" +
 	"key_groups\x18\x01 \x01(\v2\x1f.ckpt.manifest.v1.KeyGroupRangeR\tkeyGroups\x12*\n" +
 	"\x04base\x18\x02 \x01(\v2\x16.ckpt.manifest.v1.BaseR\x04base\x12/\n" +
-	"\x06deltas\x18\x03 \x03(\v2\x17.ckpt.manifest.v1.DeltaR\x06deltas\"\x98\x01\n" +
+	"\x06deltas\x18\x03 \x03(\v2\x17.ckpt.manifest.v1.DeltaR\x06deltas\"\xc8\x01\n" +
 	"\x04Base\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x120\n" +
 	"\x14format_major_version\x18\x02 \x01(\x04R\x12formatMajorVersion\x12,\n" +
 	"\x05files\x18\x03 \x03(\v2\x16.ckpt.manifest.v1.FileR\x05files\x12\x14\n" +
-	"\x05whole\x18\x04 \x01(\bR\x05whole\"d\n" +
+	"\x05whole\x18\x04 \x01(\bR\x05whole\x12.\n" +
+	"\x05packs\x18\x05 \x03(\v2\x18.ckpt.manifest.v1.ObjectR\x05packs\"\xdb\x01\n" +
 	"\x04File\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\x06object\x18\x02 \x01(\v2\x18.ckpt.manifest.v1.ObjectR\x06object\x12\x16\n" +
-	"\x06inline\x18\x03 \x01(\fR\x06inline\"\x85\x01\n" +
+	"\x06inline\x18\x03 \x01(\fR\x06inline\x12\x12\n" +
+	"\x04pack\x18\x04 \x01(\rR\x04pack\x12\x1f\n" +
+	"\vpack_offset\x18\x05 \x01(\x03R\n" +
+	"packOffset\x12\x1f\n" +
+	"\vpack_length\x18\x06 \x01(\x03R\n" +
+	"packLength\x12\x1f\n" +
+	"\vpack_digest\x18\a \x01(\fR\n" +
+	"packDigest\"\xb5\x01\n" +
 	"\x05Delta\x12\x1a\n" +
 	"\bposition\x18\x01 \x01(\x04R\bposition\x120\n" +
 	"\x06object\x18\x02 \x01(\v2\x18.ckpt.manifest.v1.ObjectR\x06object\x12\x18\n" +
 	"\aentries\x18\x03 \x01(\x03R\aentries\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"F\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x12\x1a\n" +
+	"\bsegments\x18\x05 \x01(\fR\bsegments\x12\x12\n" +
+	"\x04data\x18\x06 \x01(\x03R\x04data\"F\n" +
 	"\x06Object\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x03R\x04size\x12\x16\n" +
@@ -1299,13 +1372,14 @@ var file_manifest_proto_depIdxs = []int32{
 	8,  // 14: ckpt.manifest.v1.Piece.base:type_name -> ckpt.manifest.v1.Base
 	10, // 15: ckpt.manifest.v1.Piece.deltas:type_name -> ckpt.manifest.v1.Delta
 	9,  // 16: ckpt.manifest.v1.Base.files:type_name -> ckpt.manifest.v1.File
-	11, // 17: ckpt.manifest.v1.File.object:type_name -> ckpt.manifest.v1.Object
-	11, // 18: ckpt.manifest.v1.Delta.object:type_name -> ckpt.manifest.v1.Object
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	11, // 17: ckpt.manifest.v1.Base.packs:type_name -> ckpt.manifest.v1.Object
+	11, // 18: ckpt.manifest.v1.File.object:type_name -> ckpt.manifest.v1.Object
+	11, // 19: ckpt.manifest.v1.Delta.object:type_name -> ckpt.manifest.v1.Object
+	20, // [20:20] is the sub-list for method output_type
+	20, // [20:20] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_manifest_proto_init() }
