@@ -87,7 +87,9 @@ type Config struct {
 	// state.DefaultMaxUnsentBytes.
 	MaxUnsentBytes int64
 	// Restore says whether a run begins before its keyed state is all local:
-	// state.Eager, which is what empty means, or state.Lazy.
+	// state.Lazy, which is what empty means, or state.Eager. Lazily a run goes
+	// on within moments, whatever the size of its state; until the state is
+	// local (Events.Hydrated) it needs the object store to read, too.
 	Restore state.RestoreMode
 }
 
@@ -112,9 +114,10 @@ type Events struct {
 	Started func(Started)
 	// Failed is called when a run has failed and its tasks have ended.
 	Failed func(Failed)
-	// Hydrated is called when all of a subtask's lazily restored state is
-	// local.
-	Hydrated func(Hydrated)
+	// Hydrating is called now and then while a subtask's lazily restored state
+	// becomes local, Hydrated when all of it is.
+	Hydrating func(Hydrating)
+	Hydrated  func(Hydrated)
 	// Materialized is called when a new base of a subtask's keyed state is
 	// complete, or was begun in vain.
 	Materialized func(Materialized)
@@ -134,6 +137,13 @@ type Started struct {
 	// State is where the keyed state came from: the sums of all subtasks, and
 	// the longest durations.
 	State incremental.RestoreStats
+}
+
+// Hydrating says how much of whose restored state is local by now.
+type Hydrating struct {
+	Operator string
+	Subtask  int
+	state.HydrationProgress
 }
 
 // Hydrated says whose restored state is all local by now.

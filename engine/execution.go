@@ -268,6 +268,11 @@ func (x *execution) newSubtask(n *node, index int, restored manifest.Task) *subt
 }
 
 func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, error) {
+	hydrating := func(h state.HydrationProgress) {
+		if x.cfg.Events.Hydrating != nil {
+			x.cfg.Events.Hydrating(Hydrating{Operator: s.node.uid, Subtask: s.index, HydrationProgress: h})
+		}
+	}
 	hydrated := func(h state.Hydration) {
 		if x.cfg.Events.Hydrated != nil {
 			x.cfg.Events.Hydrated(Hydrated{Operator: s.node.uid, Subtask: s.index, Hydration: h})
@@ -286,7 +291,7 @@ func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, er
 		Dir:          filepath.Join(x.dir, s.node.uid, strconv.Itoa(s.index)),
 		OverlayBytes: x.cfg.OverlayBytes, Caches: x.caches, Local: x.local.objects, Materialize: x.cfg.Materialize,
 		OnBase: materialized, MaxUnsentBytes: x.cfg.MaxUnsentBytes, Compression: x.cfg.Compression,
-		Restore: x.cfg.Restore, OnHydrated: hydrated,
+		Restore: x.cfg.Restore, OnHydrating: hydrating, OnHydrated: hydrated,
 		Logger:    s.logger,
 		OnFailure: func(err error) { x.fail(s.fail("keep state", err)) },
 	})

@@ -102,8 +102,9 @@ func (c *BaseCapture) Release() (err error) {
 }
 
 // digest gives the size and digest of a table that is open; the latter is
-// computed once for all captures.
-func (c *BaseCapture) digest(path string, table vfs.File) (fileDigest, error) {
+// computed once for all captures, and with it, if they are asked for, those of
+// the table's segments.
+func (c *BaseCapture) digest(path string, table vfs.File, segments bool) (fileDigest, error) {
 	if d, ok := c.fs.digest(path); ok {
 		return d, nil
 	}
@@ -111,8 +112,8 @@ func (c *BaseCapture) digest(path string, table vfs.File) (fileDigest, error) {
 	if err != nil {
 		return fileDigest{}, err
 	}
-	d := fileDigest{size: info.Size()}
-	if d.sha256, err = digestOf(table, d.size); err == nil {
+	d, err := digestFile(table, info.Size(), segments)
+	if err == nil {
 		c.fs.remember(path, d)
 	}
 	return d, err

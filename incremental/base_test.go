@@ -175,15 +175,18 @@ func TestRecordFSRemembers(t *testing.T) {
 }
 
 // A base is not sent twice: the deltas it was made of are in the store as they
-// were ingested, and so is what an earlier base had.
+// were ingested, and so is what an earlier base had, packs included.
 func TestUploadBaseReuses(t *testing.T) {
 	store := objectstore.NewMem()
 	k := startTask(t, taskOptions{store: store, epoch: 1, next: 1, groups: allGroups, held: true})
 	r := rand.New(rand.NewPCG(1, 5))
 	k.change(r, 100)
 	k.spill()
-	if stats := k.materialize(); stats.Objects != 0 || stats.ReusedBytes == 0 {
+	if stats := k.materialize(); stats.Objects != 1 || stats.ReusedBytes == 0 { // its pack
 		t.Errorf("a base of one delta cost %+v", stats)
+	}
+	if stats := k.materialize(); stats.Objects != 0 || stats.ReusedBytes == 0 {
+		t.Errorf("the same base again cost %+v", stats)
 	}
 	state, reserved := k.checkpoint(1, 0)
 	k.close()
@@ -192,10 +195,13 @@ func TestUploadBaseReuses(t *testing.T) {
 	k = startTask(t, taskOptions{store: store, epoch: 2, next: 2, groups: allGroups, restored: &state, reserved: reserved, held: true})
 	k.change(r, 3)
 	k.spill()
-	if stats := k.materialize(); stats.Objects != 0 || stats.ReusedBytes == 0 {
+	if stats := k.materialize(); stats.Objects != 1 || stats.ReusedBytes == 0 {
 		t.Errorf("a base of a restored base and one delta cost %+v", stats)
 	}
 	state, _ = k.checkpoint(2, 1)
+	if b := state.Pieces[0].Base; len(b.Packs) != 2 {
+		t.Errorf("the base refers to packs %v, want that of the restored one and one of its own", b.Packs)
+	}
 	sameState(t, restored(t, store, state), k.atCut, "base of the same objects")
 }
 
@@ -244,8 +250,8 @@ func TestUploadBaseOvertaken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if stats.Objects != 2 || waited != stats.Bytes {
-		t.Errorf("stats are %+v after waits for %d bytes, want one file sent twice", stats, waited)
+	if stats.Objects != 3 || waited != stats.Bytes {
+		t.Errorf("stats are %+v after waits for %d bytes, want one file sent twice, and a pack", stats, waited)
 	}
 	for _, f := range base.Files {
 		if n, err := manifest.ParseDataKey(f.Object.Key); f.Object.Key != "" && (err != nil || n.ID != 6) {

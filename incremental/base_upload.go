@@ -23,6 +23,7 @@ const inlineSize = 8 << 10
 type BaseLedger interface {
 	FileName(ext string) manifest.DataName
 	Find(size int64, digest manifest.Digest) (manifest.Object, bool)
+	FindPack(size int64, digest manifest.Digest) (manifest.Object, manifest.PackRef, bool)
 	AddFile(manifest.Object) error
 }
 
@@ -39,6 +40,9 @@ type UploadBaseOptions struct {
 	// Wait, if not nil, is called before each upload with its size and holds
 	// it back as long as it likes.
 	Wait func(ctx context.Context, size int64) error
+	// Whole leaves out what a lazy restore needs of the tables: the database
+	// will only be restored as a whole.
+	Whole bool
 }
 
 // UploadStats say what a base cost.
@@ -61,7 +65,8 @@ func UploadBase(ctx context.Context, c *BaseCapture, opts UploadBaseOptions) (ma
 	if opts.Parallel <= 0 {
 		opts.Parallel = 4
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	packs := newPacking(up, c, &b)
+	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(opts.Parallel)
 	for i, f := range c.Files {
 		b.Files[i].Name = f.Name
@@ -70,13 +75,17 @@ func UploadBase(ctx context.Context, c *BaseCapture, opts UploadBaseOptions) (ma
 			continue
 		}
 		group.Go(func() (err error) {
-			if b.Files[i].Object, err = up.file(ctx, c, f); err != nil {
+			if b.Files[i].Object, err = up.file(groupCtx, packs, i, f); err != nil {
 				err = fmt.Errorf("upload base: file %s: %w", f.Name, err)
 			}
 			return err
 		})
 	}
-	if err := group.Wait(); err != nil {
+	err := group.Wait()
+	if err == nil {
+		err = packs.finish(ctx)
+	}
+	if err != nil {
 		return manifest.Base{}, up.stats, err
 	}
 	return b, up.stats, nil
@@ -88,27 +97,32 @@ type baseUpload struct {
 	stats UploadStats
 }
 
-func (u *baseUpload) file(ctx context.Context, c *BaseCapture, f CapturedFile) (manifest.Object, error) {
+func (u *baseUpload) file(ctx context.Context, packs *packing, i int, f CapturedFile) (manifest.Object, error) {
 	if f.path == "" {
-		r, d := bytes.NewReader(f.content), fileDigest{int64(len(f.content)), sha256.Sum256(f.content)}
+		r, d := bytes.NewReader(f.content), fileDigest{size: int64(len(f.content)), sha256: sha256.Sum256(f.content)}
 		o, err := u.object(ctx, d, manifest.ExtPack, r)
 		if err == nil {
 			u.Local.keepContent(o, f.content)
 		}
 		return o, err
 	}
+	c := packs.capture
 	r, err := c.fs.Open(f.path)
 	if err != nil {
 		return manifest.Object{}, err
 	}
 	defer r.Close()
-	d, err := c.digest(f.path, r)
+	d, err := c.digest(f.path, r, !u.Whole)
 	if err != nil {
 		return manifest.Object{}, err
 	}
 	o, err := u.object(ctx, d, manifest.ExtSST, r)
-	if err == nil {
-		u.Local.Keep(o, f.path)
+	if err != nil {
+		return o, err
+	}
+	u.Local.Keep(o, f.path)
+	if !u.Whole {
+		err = packs.table(ctx, i, f, r, d)
 	}
 	return o, err
 }

@@ -86,7 +86,7 @@ func (b *builder) open(dir string, base *manifest.Base) (*database, error) {
 	}
 	for _, f := range base.Files {
 		path := b.fs.PathJoin(dir, f.Name)
-		if err := b.place(f, path); err != nil {
+		if err := b.place(base, f, path); err != nil {
 			return nil, fmt.Errorf("place %s: %w", f.Name, err)
 		}
 		if strings.HasPrefix(f.Name, "OPTIONS-") {
@@ -100,12 +100,12 @@ func (b *builder) open(dir string, base *manifest.Base) (*database, error) {
 
 // place puts a file of a base where Pebble will look for it. Tables and blob
 // files, which Pebble never changes, are linked: several databases may hold one.
-func (b *builder) place(f manifest.File, path string) error {
+func (b *builder) place(base *manifest.Base, f manifest.File, path string) error {
 	switch {
 	case f.Object.Key == "":
 		return writeFile(b.fs, path, f.Inline)
-	case b.lazy && isTable(f) && b.objects[f.Object.Key] == "":
-		b.fs.addRemote(path, f.Object)
+	case b.lazy && isTable(f):
+		b.fs.addRemote(path, remoteFileOf(base, f))
 		return nil
 	case immutable(f.Name):
 		return vfs.LinkOrCopy(b.fs, b.objects[f.Object.Key], path)

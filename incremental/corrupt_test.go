@@ -68,7 +68,7 @@ func overwrite(t *testing.T, s objectstore.Store, key string, content []byte) {
 func TestF33_F47_F48_F49_F50_RestoreRefusesDamage(t *testing.T) {
 	store := objectstore.NewMem()
 	state, want := smallState(t, store)
-	for o := range state.NeededObjects() {
+	for o := range state.ContentObjects() {
 		good, _, err := objectstore.ReadAll(t.Context(), store, o.Key, 1<<20)
 		if err != nil {
 			t.Fatal(err)

@@ -1,10 +1,8 @@
 package incremental
 
 import (
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"iter"
 
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -30,6 +28,18 @@ type DeltaFile struct {
 	SHA256  manifest.Digest // of the file
 	Entries int64           // tombstones included
 	Bytes   int64           // of keys and values before compression
+	// Segments and Data let parts of it be read: see manifest.Delta.
+	Segments manifest.SegmentDigests
+	Data     int64
+}
+
+// Delta is the delta at a position, as a manifest has it, once the file is
+// stored under key.
+func (d DeltaFile) Delta(position uint64, key string) manifest.Delta {
+	return manifest.Delta{
+		Position: position, Object: manifest.Object{Key: key, Size: d.Size, SHA256: d.SHA256},
+		Entries: d.Entries, Bytes: d.Bytes, Segments: d.Segments, Data: d.Data,
+	}
 }
 
 // WriteDelta writes the entries, in strictly ascending order of their keys, to
@@ -54,7 +64,7 @@ func writeTable(fs vfs.FS, path string, entries iter.Seq[Entry], o sstable.Write
 	if err != nil {
 		return DeltaFile{}, err
 	}
-	out := &hashingWritable{Writable: objstorageprovider.NewFileWritable(f), hash: sha256.New()}
+	out := &hashingWritable{Writable: objstorageprovider.NewFileWritable(f), digest: newDigester(true)}
 	w := sstable.NewWriter(out, o)
 	d = DeltaFile{Path: path}
 	for e := range entries {
@@ -74,10 +84,13 @@ func writeTable(fs vfs.FS, path string, entries iter.Seq[Entry], o sstable.Write
 	if err != nil || d.Entries == 0 {
 		return DeltaFile{}, errors.Join(err, fs.Remove(path))
 	}
-	d.Size = out.size
-	out.hash.Sum(d.SHA256[:0])
+	sum := out.digest.sum()
+	d.Size, d.SHA256, d.Segments = sum.size, sum.sha256, sum.segments
+	if meta, err := w.Metadata(); err == nil {
+		d.Data = min(int64(meta.Properties.DataSize), d.Size)
+	}
 	if r, ok := fs.(*RecordFS); ok {
-		r.remember(path, fileDigest{d.Size, d.SHA256})
+		r.remember(path, sum)
 	}
 	return d, nil
 }
@@ -100,13 +113,11 @@ func tableOptions() sstable.WriterOptions {
 // hashingWritable digests what is written to a table as it goes by.
 type hashingWritable struct {
 	objstorage.Writable
-	hash hash.Hash
-	size int64
+	digest *digester
 }
 
 // Write implements objstorage.Writable. It digests first: writing may change p.
 func (w *hashingWritable) Write(p []byte) error {
-	w.hash.Write(p)
-	w.size += int64(len(p))
+	_, _ = w.digest.Write(p)
 	return w.Writable.Write(p)
 }

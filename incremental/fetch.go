@@ -5,7 +5,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
+	"io/fs"
 	"slices"
 	"sync"
 
@@ -16,34 +18,60 @@ import (
 	"github.com/ckpt-io/ckpt/objectstore"
 )
 
+const (
+	// downloadPart is what one request of a download brings. A table of the
+	// database's own has no more; a large delta is fetched in several parts at a
+	// time.
+	downloadPart = 2 * tableSize
+	copySize     = 256 << 10
+)
+
 // fetch copies an object to w. It returns nil only if size and digest are
 // those of the manifest; a *manifest.CorruptError if they are not or the
 // object is missing. Whatever the store holds, no more than o.Size bytes are
 // read.
-func fetch(ctx context.Context, s objectstore.Store, o manifest.Object, w io.Writer) error {
-	r, info, err := s.Get(ctx, o.Key, 0, -1)
-	if errors.Is(err, objectstore.ErrNotExist) || damaged(err) {
-		return &manifest.CorruptError{Key: o.Key, Err: err}
+func fetch(ctx context.Context, from ranges, o manifest.Object, w io.Writer) error {
+	h := sha256.New()
+	if err := fetchPart(ctx, from, o, 0, o.Size, io.MultiWriter(h, w)); err != nil {
+		return err
 	}
+	return checkDigest(o, h)
+}
+
+// fetchPart copies n bytes of an object to w, unchecked.
+func fetchPart(ctx context.Context, from ranges, o manifest.Object, off, n int64, w io.Writer) error {
+	r, err := from(ctx, o, off, n)
 	if err != nil {
-		return fmt.Errorf("fetch %s: %w", o.Key, err)
+		return err
 	}
 	defer r.Close()
-	if info.Size != o.Size {
-		return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("size is %d, want %d", info.Size, o.Size)}
+	buf := copyBuffers.Get().(*[copySize]byte)
+	defer copyBuffers.Put(buf)
+	for n > 0 {
+		p := buf[:min(copySize, n)]
+		switch _, err := io.ReadFull(r, p); {
+		case damaged(err):
+			return &manifest.CorruptError{Key: o.Key, Err: err}
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("it ends %d bytes before its end", n)}
+		case err != nil:
+			return fmt.Errorf("fetch %s: %w", o.Key, err)
+		}
+		if _, err := w.Write(p); err != nil {
+			return fmt.Errorf("fetch %s: %w", o.Key, err)
+		}
+		n -= int64(len(p))
 	}
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(h, w), io.LimitReader(r, o.Size))
-	if damaged(err) {
-		return &manifest.CorruptError{Key: o.Key, Err: err}
-	}
-	if err != nil {
-		return fmt.Errorf("fetch %s: %w", o.Key, err)
-	}
+	return nil
+}
+
+var copyBuffers = sync.Pool{New: func() any { return new([copySize]byte) }}
+
+func checkDigest(o manifest.Object, h hash.Hash) error {
 	var got manifest.Digest
 	h.Sum(got[:0])
-	if n != o.Size || got != o.SHA256 {
-		return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("sha256 of %d bytes is %s, want %s", n, got, o.SHA256)}
+	if got != o.SHA256 {
+		return &manifest.CorruptError{Key: o.Key, Err: fmt.Errorf("sha256 of %d bytes is %s, want %s", o.Size, got, o.SHA256)}
 	}
 	return nil
 }
@@ -54,64 +82,84 @@ func damaged(err error) bool {
 	return errors.Is(err, objectstore.ErrDamaged) || errors.Is(err, objectstore.ErrNotEncrypted)
 }
 
-// download brings the objects of a state into the scratch directory: from their
-// copies on this machine, else from the store. A lazy one leaves the tables of
-// its base in the store, unless there is a copy.
+// download brings the objects of a state into the scratch directory, from their
+// copies on this machine or else from the store. A lazy one leaves out the
+// tables, and of those of its deltas it brings what ingesting them reads.
 type download struct {
-	opts  RestoreOptions
-	work  *workDir
-	lazy  bool
-	paths map[string]string // of the local file, by the object's key
+	opts    RestoreOptions
+	work    *workDir
+	lazy    bool
+	from    ranges
+	streams *Streams
+	paths   map[string]string // of the local file, or of the remote table, by the object's key
 
 	mu          sync.Mutex
+	files       int64
 	done, total int64
 	copied      localUse
-	left        []string // keys of objects that stay in the store
 }
 
 func (d *download) run(ctx context.Context) error {
 	d.paths = make(map[string]string)
+	d.from, d.streams = storeRanges(d.opts.Store), NewStreams(d.opts.Parallel)
+	needed := d.opts.State
+	group, ctx := errgroup.WithContext(ctx)
+	if d.lazy {
+		for _, t := range d.deltas(needed) {
+			group.Go(func() error { return t.needEnds(d.streams) })
+		}
+		needed = withoutTables(needed)
+	}
 	var objects []manifest.Object
-	plan := func(o manifest.Object) {
+	for o := range needed.ContentObjects() {
 		if _, ok := d.paths[o.Key]; !ok {
-			d.paths[o.Key] = d.work.file("object-%d", len(objects))
+			d.paths[o.Key] = d.work.file("object-%d", len(d.paths))
 			objects = append(objects, o)
+			d.files++
 			d.total += o.Size
 		}
 	}
-	needed := d.opts.State
-	if d.lazy {
-		needed = withoutTables(needed)
-	}
-	for o := range needed.NeededObjects() {
-		plan(o)
-	}
-	must := len(objects)
-	for o := range d.opts.State.NeededObjects() {
-		if d.opts.Local.has(o.Key) {
-			plan(o)
-		}
-	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(d.opts.Parallel)
-	for i, o := range objects {
+	files := make(chan struct{}, d.opts.Parallel) // no more are open
+	for _, o := range objects {
 		group.Go(func() error {
-			if i < must {
-				return d.object(ctx, o)
-			}
-			return d.optional(ctx, o)
+			files <- struct{}{}
+			defer func() { <-files }()
+			return d.object(ctx, o)
 		})
 	}
-	err := group.Wait()
-	for _, key := range d.left {
-		delete(d.paths, key)
-	}
-	return err
+	return group.Wait()
 }
 
-// withoutTables leaves the tables of its base out of a whole state.
+// deltas puts those of a state there as remote tables.
+func (d *download) deltas(s manifest.KeyedState) (tables []*remoteTable) {
+	deltas := s.Deltas
+	for _, p := range s.Pieces {
+		deltas = slices.Concat(p.Deltas, deltas)
+	}
+	for _, delta := range deltas {
+		if _, ok := d.paths[delta.Object.Key]; ok {
+			continue
+		}
+		path := d.work.file("object-%d", len(d.paths))
+		d.paths[delta.Object.Key] = path
+		d.work.fs.addRemote(path, remoteDelta(delta))
+		tables = append(tables, d.work.fs.remote.table(path))
+	}
+	return tables
+}
+
+// withoutTables leaves the tables of a state of one piece out.
 func withoutTables(s manifest.KeyedState) manifest.KeyedState {
+	s.Deltas = nil
+	if len(s.Pieces) == 0 {
+		return s
+	}
 	p := s.Pieces[0]
+	p.Deltas = nil
+	if p.Base == nil {
+		s.Pieces = nil
+		return s
+	}
 	base := *p.Base
 	base.Files = slices.DeleteFunc(slices.Clone(base.Files), isTable)
 	p.Base = &base
@@ -119,8 +167,8 @@ func withoutTables(s manifest.KeyedState) manifest.KeyedState {
 	return s
 }
 
-// object brings one, from its copy if that is sound. Content that is not what it should be is read once
-// more, for it may have been spoiled on its way.
+// object brings one, from its copy if that is sound. Content that is not what it
+// should be is read once more, for it may have been spoiled on its way.
 func (d *download) object(ctx context.Context, o manifest.Object) error {
 	if ok, err := d.local(ctx, o); ok || err != nil {
 		return err
@@ -132,22 +180,29 @@ func (d *download) object(ctx context.Context, o manifest.Object) error {
 	return err
 }
 
-func (d *download) try(ctx context.Context, o manifest.Object) (err error) {
+func (d *download) try(ctx context.Context, o manifest.Object) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	path := d.paths[o.Key]
-	f, err := d.work.fs.Create(path, vfs.WriteCategoryUnspecified)
+	if err := d.work.fs.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := d.work.fs.OpenReadWrite(path, vfs.WriteCategoryUnspecified)
 	if err != nil {
 		return err
 	}
-	w := &progressWriter{d: d, f: f}
-	err = fetch(ctx, d.opts.Store, o, w)
+	w := &downloadFile{d: d, f: f}
+	if o.Size <= downloadPart {
+		err = w.stream(ctx, o)
+	} else {
+		err = w.parts(ctx, o)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		d.progress(-w.n)
 		return err
 	}
-	d.work.fs.remember(path, fileDigest{o.Size, o.SHA256})
+	d.work.fs.remember(path, fileDigest{size: o.Size, sha256: o.SHA256})
 	d.opts.Local.Keep(o, path)
 	return nil
 }
@@ -161,15 +216,78 @@ func (d *download) progress(n int64) {
 	}
 }
 
-type progressWriter struct {
+// downloadFile is an object on its way into a file.
+type downloadFile struct {
 	d *download
 	f vfs.File
-	n int64
+
+	mu     sync.Mutex
+	n      int64 // bytes written
+	hash   hash.Hash
+	hashed int64          // so many from the beginning
+	came   map[int64]bool // parts that are written and not hashed, by offset
 }
 
-func (w *progressWriter) Write(p []byte) (int, error) {
-	n, err := w.f.Write(p)
-	w.n += int64(n)
-	w.d.progress(int64(n))
+func (w *downloadFile) stream(ctx context.Context, o manifest.Object) error {
+	if err := w.d.streams.acquire(ctx); err != nil {
+		return err
+	}
+	defer w.d.streams.release()
+	return fetch(ctx, w.d.from, o, &partWriter{w: w})
+}
+
+// parts fetches several parts at a time. They are digested in order, as they
+// come.
+func (w *downloadFile) parts(ctx context.Context, o manifest.Object) error {
+	w.hash, w.came = sha256.New(), make(map[int64]bool)
+	group, ctx := errgroup.WithContext(ctx)
+	for off := int64(0); off < o.Size; off += downloadPart {
+		group.Go(func() error {
+			if err := w.d.streams.acquire(ctx); err != nil {
+				return err
+			}
+			defer w.d.streams.release()
+			n := min(downloadPart, o.Size-off)
+			if err := fetchPart(ctx, w.d.from, o, off, n, &partWriter{w, off}); err != nil {
+				return err
+			}
+			return w.digest(off, o.Size)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return checkDigest(o, w.hash)
+}
+
+// digest enters that a part is written and digests what it can.
+func (w *downloadFile) digest(off, size int64) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.came[off] = true
+	for w.came[w.hashed] {
+		n := min(downloadPart, size-w.hashed)
+		if _, err := io.Copy(w.hash, io.NewSectionReader(w.f, w.hashed, n)); err != nil {
+			return err
+		}
+		w.hashed += n
+	}
+	return nil
+}
+
+// partWriter writes to a file from an offset on.
+type partWriter struct {
+	w   *downloadFile
+	off int64
+}
+
+// Write implements io.Writer.
+func (p *partWriter) Write(b []byte) (int, error) {
+	n, err := p.w.f.WriteAt(b, p.off)
+	p.off += int64(n)
+	p.w.mu.Lock()
+	p.w.n += int64(n)
+	p.w.mu.Unlock()
+	p.w.d.progress(int64(n))
 	return n, err
 }

@@ -1,17 +1,19 @@
 package incremental
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 // HydrateOptions are the arguments of Hydrate.
@@ -19,18 +21,23 @@ type HydrateOptions struct {
 	// DB is the database that the tables belong to: those of its upper levels
 	// come first. nil: by their names.
 	DB *pebble.DB
+	// Store is read from; nil means the file system's. It may be the same with
+	// a lower priority: readers never wait for what hydration asked for.
+	Store objectstore.Store
 	// Parallel is the number of tables fetched at a time; 0 means 4.
 	Parallel int
+	// Streams, if not nil, bounds the requests of all hydrations that share it.
+	Streams *Streams
 	// Progress, if not nil, is called after each table, never twice at a time.
 	// A table that is removed meanwhile does not count as done.
 	Progress func(done, total int64)
 }
 
 // Hydrate makes every table local: those that are read first, then the others.
-// Each is compared with its digest. It ends with the first error, or with the
-// file system's context. A table that is missing or damaged is a
-// *manifest.CorruptError; whatever the error, the database must not be used any
-// more.
+// Before that it fetches what stands of them in packs. Each is compared with its
+// digest. It ends with the first error, or with the file system's context. A
+// table that is missing or damaged is a *manifest.CorruptError; whatever the
+// error, the database must not be used any more.
 func (fs *RemoteFS) Hydrate(opts HydrateOptions) error {
 	h := &hydration{fs: fs, opts: opts}
 	h.queue = fs.order(opts.DB)
@@ -41,6 +48,13 @@ func (fs *RemoteFS) Hydrate(opts HydrateOptions) error {
 		opts.Parallel = 4
 	}
 	group, ctx := errgroup.WithContext(fs.ctx)
+	h.fetcher = fetcher{ctx: ctx, from: fs.from, local: fs.local, streams: opts.Streams, pause: fs.pause}
+	if opts.Store != nil {
+		h.fetcher.from = fs.local.ranges(storeRanges(opts.Store))
+	}
+	if err := h.fetcher.unpack(h.queue); err != nil {
+		return fmt.Errorf("hydrate: %w", err)
+	}
 	for range opts.Parallel {
 		group.Go(func() error {
 			for t := h.next(); t != nil && ctx.Err() == nil; t = h.next() {
@@ -48,16 +62,17 @@ func (fs *RemoteFS) Hydrate(opts HydrateOptions) error {
 					return fmt.Errorf("hydrate: %w", err)
 				}
 			}
-			return fs.ctx.Err()
+			return context.Cause(fs.ctx)
 		})
 	}
 	return group.Wait()
 }
 
 type hydration struct {
-	fs    *RemoteFS
-	opts  HydrateOptions
-	queue []*remoteTable // guarded by the file system's lock
+	fs      *RemoteFS
+	opts    HydrateOptions
+	fetcher fetcher
+	queue   []*remoteTable // guarded by the file system's lock
 
 	mu          sync.Mutex
 	done, total int64
@@ -77,10 +92,7 @@ func (fs *RemoteFS) order(db *pebble.DB) []*remoteTable {
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	queue := make([]*remoteTable, 0, len(fs.tables))
-	for _, t := range fs.tables {
-		queue = append(queue, t)
-	}
+	queue := fs.left()
 	slices.SortFunc(queue, func(a, b *remoteTable) int {
 		if d := level[fs.PathBase(a.path)] - level[fs.PathBase(b.path)]; d != 0 {
 			return d
@@ -120,24 +132,13 @@ func (t *remoteTable) want() {
 }
 
 func (h *hydration) table(t *remoteTable) (err error) {
-	err = t.acquire()
+	err = t.complete(h.fetcher)
 	if errors.Is(err, errRemoved) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, t.release()) }()
-	if err := t.fill(); err != nil {
-		return err
-	}
-	if err := t.compare(); err != nil {
-		return err
-	}
-	if err := t.settle(); err != nil {
-		return err
-	}
-	t.fs.local.Keep(t.object, t.path)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.done += t.object.Size
@@ -147,10 +148,52 @@ func (h *hydration) table(t *remoteTable) (err error) {
 	return nil
 }
 
-// fill fetches what is missing.
-func (t *remoteTable) fill() error {
-	for off := int64(0); off < t.object.Size; off += partSize {
-		if err := t.need(off, min(partSize, t.object.Size-off)); err != nil {
+// complete makes the table local. What goes wrong is the outcome of every later
+// read.
+func (t *remoteTable) complete(f fetcher) error {
+	t.completing.Lock()
+	defer t.completing.Unlock()
+	if t.local.Load() {
+		return nil
+	}
+	err := t.acquire()
+	if errors.Is(err, errRemoved) {
+		return err
+	}
+	if err == nil {
+		err = errors.Join(t.completed(f), t.release())
+	}
+	if err != nil {
+		return t.fail(err)
+	}
+	return nil
+}
+
+func (t *remoteTable) completed(f fetcher) error {
+	t.mu.Lock()
+	t.learn()
+	err := t.err
+	t.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := t.fill(f); err != nil {
+		return err
+	}
+	if err := t.compare(f); err != nil {
+		return err
+	}
+	if err := t.settle(); err != nil {
+		return err
+	}
+	t.fs.local.renew(t.object.Object, t.path)
+	return nil
+}
+
+// fill fetches what is missing, also if a reader does so at the same time.
+func (t *remoteTable) fill(f fetcher) error {
+	for i, end := t.missing(0, partSize/segmentSize); i < end; i, end = t.missing(end, partSize/segmentSize) {
+		if err := f.fetch(t, i, end); err != nil {
 			return err
 		}
 	}
@@ -158,73 +201,36 @@ func (t *remoteTable) fill() error {
 }
 
 // compare makes sure that the table is what the manifest says. One that nobody
-// has read yet is fetched once more, for it may have been spoiled on its way.
-func (t *remoteTable) compare() error {
-	for again := true; ; again = false {
-		digest, err := digestOf(t, t.object.Size)
-		if err != nil || digest == t.object.SHA256 {
-			return err
-		}
-		if !again || !t.forget() {
-			return t.fail(t.blame(digest))
-		}
-		if err := t.fill(); err != nil {
-			return err
+// has read yet, for it can only be checked as a whole, is fetched once more: it
+// may have been spoiled on its way.
+func (t *remoteTable) compare(f fetcher) error {
+	digest, err := digestOf(t, t.object.Size)
+	if err == nil && digest != t.object.SHA256 && t.forget() {
+		t.fs.local.Drop(t.object.Key, fmt.Errorf("sha256 is %s, want %s", digest, t.object.SHA256))
+		if err = t.fill(f); err == nil {
+			digest, err = digestOf(t, t.object.Size)
 		}
 	}
+	if err == nil && digest != t.object.SHA256 {
+		err = t.blame(f, digest)
+	}
+	return err
 }
 
 // forget gives up what was fetched, unless somebody may have read it.
 func (t *remoteTable) forget() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.read.Load() {
-		return false
+	if t.opaque {
+		clear(t.segments)
 	}
-	clear(t.segments)
-	return true
+	return t.opaque
 }
 
-// blame tells an object that is damaged from one that was spoiled on its way.
-func (t *remoteTable) blame(got manifest.Digest) error {
-	if err := checkStored(t.fs.ctx, t.fs.store, t.object); err != nil {
-		return t.hide(err)
+// blame tells an object that is damaged from a local file that is.
+func (t *remoteTable) blame(f fetcher, got manifest.Digest) error {
+	if err := fetch(f.ctx, f.from, t.object.Object, io.Discard); err != nil {
+		return hide(t.object.Key, err)
 	}
 	return fmt.Errorf("sha256 of object %q as it came is %s, want %s, which it has in the store", t.object.Key, got, t.object.SHA256)
-}
-
-// fail makes err the outcome of every later read.
-func (t *remoteTable) fail(err error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.err == nil {
-		t.err = err
-	}
-	return t.err
-}
-
-// settle gives a table that is whole its name. It is opened anew, for the sake
-// of systems that do not rename an open file.
-func (t *remoteTable) settle() error {
-	t.fs.mu.Lock()
-	defer t.fs.mu.Unlock()
-	if t.fs.tables[t.path] != t {
-		return nil // removed meanwhile
-	}
-	t.handle.Lock()
-	defer t.handle.Unlock()
-	err := t.file.Close()
-	t.file = nil
-	if err == nil {
-		err = t.fs.FS.Rename(t.partial(), t.path)
-	}
-	if err == nil {
-		t.file, err = t.fs.FS.Open(t.path, vfs.RandomReadsOption)
-	}
-	if err != nil {
-		return t.fail(err)
-	}
-	t.local.Store(true)
-	delete(t.fs.tables, t.path)
-	return nil
 }

@@ -133,6 +133,9 @@ func TestLazyOpenReadsNoTable(t *testing.T) {
 			tables[f.Object.Key] = true
 		}
 	}
+	for _, o := range state.Pieces[0].Base.Packs {
+		tables[o.Key] = true
+	}
 	store := storetest.NewFaulty(mem, 1)
 	gets := func() (n int) {
 		for _, c := range store.Calls() {
@@ -174,7 +177,7 @@ func TestLazyOpenReadsNoTable(t *testing.T) {
 		if err := closer.Close(); err != nil {
 			t.Error(err)
 		}
-		if n := gets(); n == 0 || n > len(tables) {
+		if n := gets(); n == 0 || n > 2*len(tables) {
 			t.Errorf("first get: %d reads of %d tables", n, len(tables))
 		}
 		break
@@ -208,52 +211,80 @@ func TestLazyRestoreRescaled(t *testing.T) {
 	}
 }
 
-// F47: whatever byte of whatever table is wrong in the store, no read gives a
-// wrong value, the database is failed, and hydration names the object.
-func TestF47_LazyRestoreOfDamage(t *testing.T) {
+// withoutPacks is a state as it was written before there were packs and digests
+// of segments.
+func withoutPacks(s manifest.KeyedState) manifest.KeyedState {
+	base := *s.Pieces[0].Base
+	base.Packs, base.Files = nil, slices.Clone(base.Files)
+	for i := range base.Files {
+		base.Files[i].Pack = manifest.PackRef{}
+	}
+	s.Pieces = slices.Clone(s.Pieces)
+	s.Pieces[0].Base = &base
+	s.Deltas = slices.Clone(s.Deltas)
+	for i := range s.Deltas {
+		s.Deltas[i].Segments, s.Deltas[i].Data = "", 0
+	}
+	return s
+}
+
+// F47 F49: whatever byte of whatever object is wrong in the store, no read gives
+// a wrong value. A table or delta that is used is named by the failure of the
+// database, and by hydration in any case. A pack is done without.
+func TestF47_F49_LazyRestoreOfDamage(t *testing.T) {
 	store := objectstore.NewMem()
-	state, want := smallState(t, store)
-	var table manifest.Object
-	for _, f := range state.Pieces[0].Base.Files {
-		if isTable(f) {
-			table = f.Object
+	packed, want := smallState(t, store)
+	for name, state := range map[string]manifest.KeyedState{"packed": packed, "old": withoutPacks(packed)} {
+		used := 0
+		for o := range state.NeededObjects() {
+			good, _, err := objectstore.ReadAll(t.Context(), store, o.Key, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(good); i += 7 {
+				bad := slices.Clone(good)
+				bad[i] ^= 1 << (i % 8)
+				overwrite(t, store, o.Key, bad)
+				isPack := slices.Contains(state.Pieces[0].Base.Packs, o)
+				if spoilObject(t, store, state, want, o.Key, isPack) {
+					used++
+				}
+			}
+			overwrite(t, store, o.Key, good)
+		}
+		if used == 0 {
+			t.Errorf("%s: no damage was ever in the way of a read", name)
 		}
 	}
-	good, _, err := objectstore.ReadAll(t.Context(), store, table.Key, 1<<20)
-	if err != nil {
-		t.Fatal(err)
-	}
-	seen := 0
-	for i := range good {
-		bad := slices.Clone(good)
-		bad[i] ^= 1 << (i % 8)
-		overwrite(t, store, table.Key, bad)
-		l, err := openLazy(t.Context(), store, state)
-		if err != nil {
-			// Ingesting the delta looked at it.
-			if !errors.Is(err, manifest.ErrCorrupt) && !pebble.IsCorruptionError(err) {
-				t.Errorf("byte %d: open: %v", i, err)
-			}
-			continue
-		}
-		if got, err := readAll(l.DB); err == nil && !maps.Equal(got, want) {
-			t.Errorf("byte %d: wrong values", i)
-		} else if err != nil {
-			seen++
-			var corrupt *manifest.CorruptError
-			if failure := l.failed.get(); !errors.As(failure, &corrupt) || corrupt.Key != table.Key {
-				t.Errorf("byte %d: read: %v, failure: %v", i, err, failure)
-			}
-		}
+}
+
+// spoilObject reads a state of which an object is damaged, and reports whether that
+// failed the read.
+func spoilObject(t *testing.T, store objectstore.Store, state manifest.KeyedState, want map[string]string, key string, isPack bool) (failed bool) {
+	t.Helper()
+	names := func(err error) bool {
 		var corrupt *manifest.CorruptError
-		if err := l.remote.Hydrate(HydrateOptions{}); !errors.As(err, &corrupt) || corrupt.Key != table.Key {
-			t.Errorf("byte %d: hydrate: %v", i, err)
+		return errors.As(err, &corrupt) && corrupt.Key == key
+	}
+	l, err := openLazy(t.Context(), store, state)
+	if err != nil {
+		if !names(err) || isPack {
+			t.Errorf("%s: open: %v", key, err)
 		}
-		l.close(t)
+		return true
 	}
-	if seen < len(good)/2 {
-		t.Errorf("only %d of %d flipped bytes failed a read", seen, len(good))
+	defer l.close(t)
+	got, err := readAll(l.DB)
+	if err == nil && !maps.Equal(got, want) {
+		t.Errorf("%s: wrong values", key)
 	}
+	if err != nil && (!names(l.failed.get()) || isPack) {
+		t.Errorf("%s: read: %v, failure: %v", key, err, l.failed.get())
+	}
+	if hydrated := l.remote.Hydrate(HydrateOptions{}); isPack && hydrated != nil || !isPack && !names(hydrated) {
+		t.Errorf("%s: hydrate: %v", key, hydrated)
+	}
+	return err != nil
 }
 
 func readAll(db *pebble.DB) (map[string]string, error) {

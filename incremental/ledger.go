@@ -40,6 +40,7 @@ type Ledger struct {
 	spare  []object         // reserved for the next base alone
 	remote []object         // read by the local database, see SetRemote
 	held   map[manifest.Digest]object
+	packed map[manifest.Digest]packedFile
 }
 
 // LedgerOptions say whose ledger it is and what it begins with.
@@ -187,11 +188,46 @@ func (l *Ledger) Find(size int64, digest manifest.Digest) (manifest.Object, bool
 	return o.Object, ok && o.Size == size
 }
 
-// index makes held anew from what is left.
+// packedFile says where a file of a base is packed.
+type packedFile struct {
+	size int64
+	pack manifest.Object
+	ref  manifest.PackRef
+}
+
+// FindPack says where what it takes to check parts of a file of this content is
+// packed, by a base that the next report may name. Pack of the result is not
+// set.
+func (l *Ledger) FindPack(size int64, digest manifest.Digest) (manifest.Object, manifest.PackRef, bool) {
+	p, ok := l.packed[digest]
+	return p.pack, p.ref, ok && p.size == size
+}
+
+// index makes held and packed anew from what is left.
 func (l *Ledger) index() {
 	l.held = make(map[manifest.Digest]object)
 	for o := range l.all() {
 		l.held[o.SHA256] = o
+	}
+	l.packed = make(map[manifest.Digest]packedFile)
+	for _, p := range l.pieces {
+		l.indexPacks(p.Base)
+	}
+	for i := range l.bases {
+		l.indexPacks(&l.bases[i].Base)
+	}
+}
+
+func (l *Ledger) indexPacks(b *manifest.Base) {
+	if b == nil {
+		return
+	}
+	for _, f := range b.Files {
+		if n := f.Pack.Pack; n > 0 {
+			ref := f.Pack
+			ref.Pack = 0
+			l.packed[f.Object.SHA256] = packedFile{size: f.Object.Size, pack: b.Packs[n-1], ref: ref}
+		}
 	}
 }
 

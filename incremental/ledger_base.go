@@ -65,16 +65,13 @@ func (l *Ledger) FinishBase(b manifest.Base) error {
 		added[o.Object] = o.id
 	}
 	done := base{Base: b}
-	for _, f := range b.Files {
-		if f.Object.Key == "" {
-			continue
-		}
-		id, ok := added[f.Object]
+	for o := range (&manifest.KeyedState{Pieces: []manifest.Piece{{Base: &b}}}).NeededObjects() {
+		id, ok := added[o]
 		if !ok {
-			return fmt.Errorf("finish base: %s was not added", f.Object.Key)
+			return fmt.Errorf("finish base: %s was not added", o.Key)
 		}
 		done.id = max(done.id, id)
-		done.objects = append(done.objects, object{f.Object, id})
+		done.objects = append(done.objects, object{o, id})
 	}
 	l.bases = append(l.bases, done)
 	// A pending checkpoint may have reserved what this base had no use for.

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ckpt-io/ckpt/manifest"
 )
@@ -41,7 +44,7 @@ func (d *download) local(ctx context.Context, o manifest.Object) (bool, error) {
 		d.opts.Local.Drop(o.Key, err)
 		return false, d.work.fs.RemoveAll(path)
 	}
-	d.work.fs.remember(path, fileDigest{o.Size, o.SHA256})
+	d.work.fs.remember(path, fileDigest{size: o.Size, sha256: o.SHA256})
 	d.progress(o.Size)
 	return true, nil
 }
@@ -67,15 +70,56 @@ func (d *download) compare(path string, o manifest.Object) error {
 	return err
 }
 
-// optional takes an object that may stay in the store only if there is a copy.
-func (d *download) optional(ctx context.Context, o manifest.Object) error {
-	ok, err := d.local(ctx, o)
-	if ok || err != nil {
-		return err
+// ranges reads copies, which are not to be trusted, and next where there is none.
+func (l *LocalObjects) ranges(next ranges) ranges {
+	if l == nil {
+		return next
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.left = append(d.left, o.Key)
-	d.total -= o.Size
-	return nil
+	return func(ctx context.Context, o manifest.Object, off, n int64) (io.ReadCloser, error) {
+		f, err := l.open(o)
+		if err != nil {
+			return next(ctx, o, off, n)
+		}
+		return &copyReader{SectionReader: io.NewSectionReader(f, off, n), Closer: f, local: l, key: o.Key}, nil
+	}
+}
+
+// open opens the copy of an object. One of another size is removed.
+func (l *LocalObjects) open(o manifest.Object) (vfs.File, error) {
+	if !l.has(o.Key) {
+		return nil, errNoCopy
+	}
+	name, _ := localName(o.Key)
+	f, err := l.opts.FS.Open(l.path(name), vfs.RandomReadsOption)
+	if err != nil {
+		l.Drop(o.Key, err)
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != o.Size {
+		err = fmt.Errorf("size is %d, want %d", info.Size(), o.Size)
+	}
+	if err != nil {
+		l.Drop(o.Key, err)
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// copyReader reads a part of a copy. One that cannot be read is removed, so that
+// the next attempt goes to the store.
+type copyReader struct {
+	*io.SectionReader
+	io.Closer
+	local *LocalObjects
+	key   string
+}
+
+// Read implements io.Reader.
+func (r *copyReader) Read(p []byte) (int, error) {
+	n, err := r.SectionReader.Read(p)
+	if err != nil && err != io.EOF {
+		r.local.Drop(r.key, err)
+	}
+	return n, err
 }

@@ -180,6 +180,29 @@ func (l *LocalObjects) Keep(o manifest.Object, path string) {
 	l.keep(o, func(to string) error { return l.opts.FS.Link(path, to) })
 }
 
+// renew is Keep for a file that was checked. If there is a copy, the file takes
+// its place, so that the two take the room of one.
+func (l *LocalObjects) renew(o manifest.Object, path string) {
+	name, ok := localName(o.Key)
+	if l == nil || !ok {
+		return
+	}
+	l.disk.Lock()
+	if l.has(o.Key) {
+		err := l.opts.FS.Remove(l.path(name))
+		if err == nil {
+			err = l.opts.FS.Link(path, l.path(name))
+		}
+		l.disk.Unlock()
+		if err != nil {
+			l.Drop(o.Key, err)
+		}
+		return
+	}
+	l.disk.Unlock()
+	l.Keep(o, path)
+}
+
 // keepContent is Keep for an object that no file holds.
 func (l *LocalObjects) keepContent(o manifest.Object, content []byte) {
 	l.keep(o, func(to string) error {

@@ -69,6 +69,12 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 	if fs == nil {
 		fs = NewRecordFS(nil)
 	}
+	// Statistics are read from each table when the database was opened, which
+	// would ask for all of them one by one. Tables that are ingested or written
+	// by compactions come with theirs. What is missing in a restored table, its
+	// number of tombstones, only orders compactions, and only until the first one
+	// that has the table as input: such a database compacts by size and number.
+	remote := len(fs.remoteTables())
 	log := &logger{failed: o.Failed, log: o.Logger}
 	opts := &pebble.Options{
 		FS:                    &watchedFS{fs, log.fail},
@@ -89,8 +95,7 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 				log.fail(fs.corruption(info))
 			},
 		},
-		// To read a table for them would fetch it.
-		DisableTableStats: len(fs.remoteObjects()) > 0,
+		DisableTableStats: remote > 0,
 	}
 	if o.Compacted != nil {
 		opts.EventListener.CompactionEnd = func(pebble.CompactionInfo) { o.Compacted() }

@@ -43,10 +43,12 @@ type pin struct {
 	removed bool // once the last of them is released
 }
 
-// fileDigest is the size and digest of a local file.
+// fileDigest is the size and digest of a local file, and the digests of its
+// segments if they are known.
 type fileDigest struct {
-	size   int64
-	sha256 manifest.Digest
+	size     int64
+	sha256   manifest.Digest
+	segments manifest.SegmentDigests
 }
 
 // captureRoot begins every path of a capture. No file system has such a name.
@@ -284,17 +286,37 @@ func (fs *RecordFS) release(dir string) error {
 }
 
 // addRemote puts a table there that is in the store.
-func (fs *RecordFS) addRemote(path string, o manifest.Object) {
+func (fs *RecordFS) addRemote(path string, o remoteObject) {
 	fs.remote.add(path, o)
-	fs.remember(path, fileDigest{o.Size, o.SHA256})
+	fs.remember(path, fileDigest{o.Size, o.SHA256, o.segments})
 }
 
-// remoteObjects are those that tables are still to be fetched from.
-func (fs *RecordFS) remoteObjects() []manifest.Object {
+// remoteTables are the objects of the tables that are not local.
+func (fs *RecordFS) remoteTables() (objects []manifest.Object) {
 	if fs.remote == nil {
 		return nil
 	}
-	return fs.remote.Objects()
+	fs.remote.mu.Lock()
+	defer fs.remote.mu.Unlock()
+	for _, t := range fs.remote.left() {
+		objects = append(objects, t.object.Object)
+	}
+	return objects
+}
+
+// remoteSegments are the digests of a table's segments, none if they have
+// not come yet, and whether it is remote.
+func (fs *RecordFS) remoteSegments(path string) (manifest.SegmentDigests, bool) {
+	if fs.remote == nil {
+		return "", false
+	}
+	t := fs.remote.table(path)
+	if t == nil {
+		return "", false
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.digests, true
 }
 
 // corruption names the object of a damaged table, as long as it is remote.

@@ -2,7 +2,9 @@ package incremental
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -16,23 +18,23 @@ import (
 )
 
 // RemoteFS is a file system in which tables exist that are still in the object
-// store. Restore puts those of a base there. They are listed, have a size and
-// can be opened; a read fetches the segments it needs and keeps them in a local
-// file. Hydrate fetches the rest, compares the digest, and gives the file its
-// name, after which it is like any other.
+// store. Restore puts them there. They are listed, have a size and can be
+// opened and linked; a read fetches the segments it needs and keeps them in a
+// local file. Hydrate fetches the rest, compares the digest, and gives the file
+// its name, after which it is like any other.
 //
-// A range that cannot be read is asked for again for some seconds. What fails
-// then, or has another size or digest than the manifest says, fails every later
-// read of the table too; it never looks like a file that does not exist, which
-// Pebble takes for damage. Until the digest was compared, what a table holds is
-// vouched for by its object's name, which is written once, and by the checksums
-// of Pebble's blocks.
+// No byte is seen by a reader before it was checked: each segment against its
+// digest, which the manifest or a pack has, or else the whole table against its
+// own. One that does not match is asked for once more, a range that cannot be
+// read for some seconds. What fails then fails every later read of the table
+// too; it never looks like a file that does not exist, which Pebble takes for
+// damage.
 //
 // It may be used concurrently.
 type RemoteFS struct {
 	vfs.FS
-	store objectstore.Store
-	local *LocalObjects   // keeps tables that are whole; set by Restore
+	from  ranges
+	local *LocalObjects   // read before the store, and kept; set by Restore
 	ctx   context.Context // of every read, for files have none of their own
 	pause time.Duration   // before a range is asked for again; doubled each time
 
@@ -48,26 +50,63 @@ func NewRemoteFS(ctx context.Context, fs vfs.FS, store objectstore.Store) *Remot
 		fs = vfs.Default
 	}
 	return &RemoteFS{
-		FS: fs, store: store, ctx: ctx, pause: 100 * time.Millisecond,
+		FS: fs, from: storeRanges(store), ctx: ctx, pause: 100 * time.Millisecond,
 		tables: make(map[string]*remoteTable),
 	}
 }
 
+// useLocal reads copies of objects before the store, and keeps tables there that
+// are whole.
+func (fs *RemoteFS) useLocal(l *LocalObjects) {
+	fs.local, fs.from = l, l.ranges(fs.from)
+}
+
 // add puts a table at a path.
-func (fs *RemoteFS) add(path string, o manifest.Object) {
+func (fs *RemoteFS) add(path string, o remoteObject) {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	path = fs.PathJoin(path)
 	fs.tables[path] = newRemoteTable(fs, path, o)
 }
 
-// Objects are those that are not local yet: they must not be deleted.
+// Objects are those that something is still to be read from: they must not be
+// deleted.
 func (fs *RemoteFS) Objects() []manifest.Object {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	out := make([]manifest.Object, 0, len(fs.tables))
-	for _, t := range fs.tables {
-		out = append(out, t.object)
+	var out []manifest.Object
+	packs := make(map[string]bool)
+	for _, t := range fs.left() {
+		out = append(out, t.object.Object)
+		if p := t.object.pack; p.Key != "" && !packs[p.Key] {
+			packs[p.Key] = true
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// left are the tables that are not local, each once, with fs.mu held.
+func (fs *RemoteFS) left() []*remoteTable {
+	out := make([]*remoteTable, 0, len(fs.tables))
+	for path, t := range fs.tables {
+		if path == t.path {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+// namesOf are the paths of a table, with fs.mu held.
+func (fs *RemoteFS) namesOf(t *remoteTable) []string {
+	if t.names == 1 {
+		return []string{t.path}
+	}
+	var out []string
+	for path, other := range fs.tables {
+		if other == t {
+			out = append(out, path)
+		}
 	}
 	return out
 }
@@ -75,7 +114,7 @@ func (fs *RemoteFS) Objects() []manifest.Object {
 // object is the one that a file at a path is to be fetched from.
 func (fs *RemoteFS) object(path string) (manifest.Object, bool) {
 	if t := fs.table(path); t != nil {
-		return t.object, true
+		return t.object.Object, true
 	}
 	return manifest.Object{}, false
 }
@@ -124,27 +163,57 @@ func (fs *RemoteFS) List(dir string) ([]string, error) {
 	return names, nil
 }
 
-// Link implements vfs.FS. A table that is not local cannot be linked; with this
-// error nobody copies it instead.
+// Link implements vfs.FS. A table that is not local is the same table under
+// both names.
 func (fs *RemoteFS) Link(oldname, newname string) error {
-	if fs.table(oldname) != nil {
-		return &os.LinkError{Op: "link", Old: oldname, New: newname, Err: os.ErrPermission}
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	t := fs.tables[fs.PathJoin(oldname)]
+	if t == nil {
+		return fs.FS.Link(oldname, newname)
 	}
-	return fs.FS.Link(oldname, newname)
+	newname = fs.PathJoin(newname)
+	if _, err := fs.FS.Stat(newname); err == nil || fs.tables[newname] != nil {
+		return &os.LinkError{Op: "link", Old: oldname, New: newname, Err: os.ErrExist}
+	}
+	fs.tables[newname] = t
+	t.names++
+	return nil
 }
 
 // Remove implements vfs.FS.
 func (fs *RemoteFS) Remove(name string) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	t := fs.tables[fs.PathJoin(name)]
-	if t == nil {
+	path := fs.PathJoin(name)
+	if fs.tables[path] == nil {
 		return fs.FS.Remove(name)
 	}
-	delete(fs.tables, t.path)
-	err := fs.FS.Remove(t.partial())
-	if err != nil && !os.IsNotExist(err) {
+	if err := fs.unlink(path); err != nil {
 		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
+
+// unlink takes a name from its table. The local file goes with the last one.
+func (fs *RemoteFS) unlink(path string) error {
+	t := fs.tables[path]
+	delete(fs.tables, path)
+	t.names--
+	if t.names == 0 {
+		err := fs.FS.Remove(t.partial())
+		if os.IsNotExist(err) {
+			return nil
+		}
+		return err
+	}
+	if path != t.path {
+		return nil
+	}
+	for other, have := range fs.tables {
+		if have == t {
+			return t.moved(other)
+		}
 	}
 	return nil
 }
@@ -153,12 +222,13 @@ func (fs *RemoteFS) Remove(name string) error {
 func (fs *RemoteFS) RemoveAll(name string) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
+	var errs []error
 	for path := range fs.tables {
 		if _, ok := fs.below(path, name); ok {
-			delete(fs.tables, path)
+			errs = append(errs, fs.unlink(path))
 		}
 	}
-	return fs.FS.RemoveAll(name)
+	return errors.Join(append(errs, fs.FS.RemoveAll(name))...)
 }
 
 // Rename implements vfs.FS. A directory takes its tables along. They are not
@@ -169,13 +239,18 @@ func (fs *RemoteFS) Rename(oldname, newname string) error {
 	if err := fs.FS.Rename(oldname, newname); err != nil {
 		return err
 	}
+	moved := make(map[string]*remoteTable)
 	for path, t := range fs.tables {
 		if rest, ok := fs.below(path, oldname); ok {
 			delete(fs.tables, path)
-			t.path = fs.PathJoin(newname, rest)
-			fs.tables[t.path] = t
+			to := fs.PathJoin(newname, rest)
+			moved[to] = t
+			if t.path == path {
+				t.path = to
+			}
 		}
 	}
+	maps.Copy(fs.tables, moved)
 	return nil
 }
 

@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -50,8 +49,16 @@ func newRemoteBytes(t *testing.T, size int, rules ...storetest.Rule) *remoteByte
 	if err := r.disk.MkdirAll("/db", 0o700); err != nil {
 		t.Fatal(err)
 	}
-	r.add(tablePath, o)
+	r.add(tablePath, r.remote(o.Key))
 	return r
+}
+
+// remote is an object of the same bytes, with the digests of its segments.
+func (r *remoteBytes) remote(key string) remoteObject {
+	o := r.object
+	o.Key = key
+	d, _ := digestFile(bytes.NewReader(r.content), o.Size, true)
+	return remoteObject{Object: o, segments: d.segments}
 }
 
 // read reads a range and wants it exact, or the error.
@@ -80,13 +87,13 @@ func (r *remoteBytes) gets() (n int) {
 	return n
 }
 
-// A read fetches the segments it touches, once; the last two come together.
+// A read fetches the segments it touches, once.
 func TestRemoteReadsBySegment(t *testing.T) {
 	size := 10*segmentSize + 100
 	r := newRemoteBytes(t, size)
 	for _, c := range []struct{ off, n, gets int }{
 		{size - 50, 50, 1},
-		{9 * segmentSize, segmentSize, 1}, // came with the end
+		{size - 100, 100, 1},
 		{3*segmentSize + 10, 10, 2},
 		{3 * segmentSize, segmentSize, 2},
 		{2*segmentSize - 1, 2, 3}, // two that are missing, in one
@@ -98,8 +105,8 @@ func TestRemoteReadsBySegment(t *testing.T) {
 	}
 }
 
-// Many readers at once and hydration beside them read what is there, and
-// nothing is fetched twice.
+// Many readers at once and hydration beside them read what is there. Nothing is
+// fetched twice, but what a reader did not want to wait for.
 func TestRemoteConcurrentReaders(t *testing.T) {
 	size := 40*segmentSize + 1
 	r := newRemoteBytes(t, size)
@@ -126,7 +133,7 @@ func TestRemoteConcurrentReaders(t *testing.T) {
 	for _, c := range r.store.Calls() {
 		fetched += min(c.Length, int64(size)-c.Offset)
 	}
-	if fetched != int64(size) {
+	if fetched < int64(size) || fetched > 2*int64(size) {
 		t.Errorf("%d bytes were fetched of %d", fetched, size)
 	}
 	r.wantLocal(t)
@@ -226,20 +233,21 @@ func TestRemoteStoreFaultsThatStay(t *testing.T) {
 	}
 }
 
-// A table that was read before its bytes turned out to be spoiled on their way
-// is not replaced by a good one behind the reader's back; nor is its object
-// blamed.
-func TestRemoteSpoiledAfterRead(t *testing.T) {
-	r := newRemoteBytes(t, 2*segmentSize, storetest.Rule{Op: storetest.Get, Nth: 1, Do: storetest.FlipByte(3)})
-	if err := r.read(0, 10); err == nil {
-		t.Fatal("the flipped byte was not read")
-	}
-	err := r.Hydrate(HydrateOptions{})
-	if err == nil || errors.Is(err, manifest.ErrCorrupt) || !strings.Contains(err.Error(), r.object.Key) {
-		t.Errorf("hydrate: %v", err)
-	}
-	if again := r.read(0, 10); again == nil || again.Error() == "other bytes" {
-		t.Errorf("read afterwards: %v", again)
+// F34: bytes that were spoiled on their way are asked for again before anybody
+// sees them, whether there are digests of segments or not.
+func TestF34_RemoteSpoiledOnTheWay(t *testing.T) {
+	for _, opaque := range []bool{false, true} {
+		r := newRemoteBytes(t, 2*segmentSize, storetest.Rule{Op: storetest.Get, Nth: 1, Do: storetest.FlipByte(3)})
+		if opaque {
+			r.add(tablePath, remoteObject{Object: r.object})
+		}
+		if err := r.read(0, 10); err != nil {
+			t.Errorf("opaque=%t: %v", opaque, err)
+		}
+		if err := r.Hydrate(HydrateOptions{}); err != nil {
+			t.Errorf("opaque=%t: hydrate: %v", opaque, err)
+		}
+		r.wantLocal(t)
 	}
 }
 
@@ -275,7 +283,7 @@ func TestRemoteCancelled(t *testing.T) {
 func TestRemoteNames(t *testing.T) {
 	r := newRemoteBytes(t, 2*segmentSize)
 	other := manifest.Object{Key: "data/u", Size: 10}
-	r.add("/db/u.sst", other)
+	r.add("/db/u.sst", remoteObject{Object: other})
 	if err := r.read(0, 1); err != nil { // makes the partial file
 		t.Fatal(err)
 	}
@@ -292,8 +300,8 @@ func TestRemoteNames(t *testing.T) {
 	if err != nil || info.Size() != r.object.Size || info.Name() != "t.sst" || info.IsDir() {
 		t.Errorf("stat: %v, %v", info, err)
 	}
-	if err := vfs.LinkOrCopy(r, tablePath, "/db/v.sst"); !errors.Is(err, fs.ErrPermission) {
-		t.Errorf("link: %v", err)
+	if err := vfs.LinkOrCopy(r, tablePath, "/db/u.sst"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("link over another: %v", err)
 	}
 	if err := r.Rename("/db", "/moved"); err != nil {
 		t.Fatal(err)
@@ -320,7 +328,7 @@ func TestHydrateRemovedTables(t *testing.T) {
 	r := newRemoteBytes(t, 2*segmentSize)
 	for _, name := range []string{"a", "b"} {
 		overwrite(t, r.store, "data/"+name, r.content)
-		r.add("/db/"+name+".sst", manifest.Object{Key: "data/" + name, Size: r.object.Size, SHA256: r.object.SHA256})
+		r.add("/db/"+name+".sst", r.remote("data/"+name))
 	}
 	err := r.Hydrate(HydrateOptions{Parallel: 1, Progress: func(done, _ int64) {
 		if done > r.object.Size {
@@ -341,7 +349,7 @@ func TestHydrateOrder(t *testing.T) {
 	r := newRemoteBytes(t, 2*segmentSize)
 	for _, name := range []string{"a", "b", "c"} {
 		overwrite(t, r.store, "data/"+name, r.content)
-		r.add("/db/"+name+".sst", manifest.Object{Key: "data/" + name, Size: r.object.Size, SHA256: r.object.SHA256})
+		r.add("/db/"+name+".sst", r.remote("data/"+name))
 	}
 	if err := r.read(0, 1); err != nil {
 		t.Fatal(err)

@@ -1,41 +1,58 @@
 package incremental
 
 import (
-	"context"
 	"errors"
-	"fmt"
-	"io"
+	"os"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/ckpt-io/ckpt/manifest"
-	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 const (
 	// segmentSize is what a read of a remote table fetches at least.
-	segmentSize = 128 << 10
-	// partSize is what hydration fetches by one request.
-	partSize = 4 << 20
-	// remoteTries is how often a range is asked for without any progress.
-	remoteTries = 6
+	segmentSize = manifest.SegmentSize
 
 	partialSuffix = ".partial"
 )
 
+// remoteObject is an object that a table stands in, and how parts of it are
+// checked: by the digests of its segments, which are known or in a pack. Without
+// either it can only be checked as a whole.
+type remoteObject struct {
+	manifest.Object
+	segments manifest.SegmentDigests
+	data     int64 // see manifest.Delta
+	pack     manifest.Object
+	ref      manifest.PackRef
+}
+
+// remoteFileOf is the object of a base's file.
+func remoteFileOf(b *manifest.Base, f manifest.File) remoteObject {
+	o := remoteObject{Object: f.Object, ref: f.Pack}
+	if f.Pack.Pack > 0 {
+		o.pack = b.Packs[f.Pack.Pack-1]
+	}
+	return o
+}
+
+func remoteDelta(d manifest.Delta) remoteObject {
+	return remoteObject{Object: d.Object, segments: d.Segments, data: d.Data}
+}
+
 // remoteTable is a table whose bytes are in the object store, and those that
-// were read in a local file of the same layout.
+// were read and checked in a local file of the same layout.
 type remoteTable struct {
 	fs     *RemoteFS
-	object manifest.Object
+	object remoteObject
 	local  atomic.Bool // whole, compared, and under its name
 	read   atomic.Bool // by somebody else than hydration
 
-	// These two are guarded by the file system's lock.
-	path  string
+	// These are guarded by the file system's lock.
+	path  string // its first name, which its local file is called after
+	names int
 	taken bool // by hydration
 
 	// handle is locked to change the two below; reading and writing the file
@@ -44,8 +61,14 @@ type remoteTable struct {
 	file   vfs.File // open while there are users
 	users  int
 
+	completing sync.Mutex // held to fetch all of it
+
 	mu       sync.Mutex
-	came     sync.Cond // a segment came, or will not
+	came     sync.Cond               // one of the following changed
+	digests  manifest.SegmentDigests // empty: not known
+	learning bool                    // somebody fetches them
+	opaque   bool                    // nobody can
+	tail     int64                   // what is from here on is there
 	segments []segmentState
 	err      error // the first; no read succeeds after it
 }
@@ -53,14 +76,15 @@ type remoteTable struct {
 type segmentState uint8
 
 const (
-	segmentMissing segmentState = iota
-	segmentFetching
+	segmentMissing  segmentState = iota
+	segmentFetching              // by a reader; hydration does not tell
 	segmentThere
 )
 
-func newRemoteTable(fs *RemoteFS, path string, o manifest.Object) *remoteTable {
-	t := &remoteTable{fs: fs, path: path, object: o}
-	t.segments = make([]segmentState, (o.Size+segmentSize-1)/segmentSize)
+func newRemoteTable(fs *RemoteFS, path string, o remoteObject) *remoteTable {
+	t := &remoteTable{fs: fs, path: path, names: 1, object: o, digests: o.segments, tail: o.Size}
+	t.opaque = t.digests == "" && o.ref.Pack == 0
+	t.segments = make([]segmentState, o.Segments())
 	t.came.L = &t.mu
 	return t
 }
@@ -77,7 +101,7 @@ func (t *remoteTable) acquire() (err error) {
 	case t.file != nil:
 	case t.local.Load():
 		t.file, err = t.fs.FS.Open(t.path)
-	case t.fs.tables[t.path] != t:
+	case t.names == 0:
 		err = errRemoved // and what was there of it
 	default:
 		t.file, err = t.fs.FS.OpenReadWrite(t.partial(), vfs.WriteCategoryUnspecified)
@@ -115,9 +139,14 @@ func (t *remoteTable) ReadAt(p []byte, off int64) (int, error) {
 	return t.file.ReadAt(p, off)
 }
 
+// writeLocal writes what was checked. A table that has its name needs nothing
+// any more.
 func (t *remoteTable) writeLocal(p []byte, off int64) error {
 	t.handle.RLock()
 	defer t.handle.RUnlock()
+	if t.local.Load() {
+		return nil
+	}
 	if t.file == nil {
 		return errNoLocalFile
 	}
@@ -130,9 +159,20 @@ func (t *remoteTable) need(off, n int64) error {
 	if n <= 0 || t.local.Load() {
 		return nil
 	}
-	first, last := int(off/segmentSize), int((off+n-1)/segmentSize)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.learn()
+	if t.err == nil && t.opaque {
+		t.mu.Unlock()
+		err := t.complete(demand(t.fs))
+		t.mu.Lock()
+		return err
+	}
+	end := min(off+n, t.tail)
+	if t.err != nil || end <= off {
+		return t.err
+	}
+	first, last := int(off/segmentSize), int((end-1)/segmentSize)
 	for i := first; i <= last; {
 		switch {
 		case t.err != nil:
@@ -149,19 +189,15 @@ func (t *remoteTable) need(off, n int64) error {
 }
 
 // claimed fetches the missing segments from i on, at most to last, with t.mu
-// held but for the time it waits. What is at the end of a table is small and
-// read together: the segment before the last comes with it.
+// held but for the time it waits.
 func (t *remoteTable) claimed(i, last int) {
-	if end := len(t.segments) - 1; i == end && i > 0 && t.segments[i-1] == segmentMissing {
-		i--
-	}
 	end := i
 	for end <= last && t.segments[end] == segmentMissing {
 		t.segments[end] = segmentFetching
 		end++
 	}
 	t.mu.Unlock()
-	err := t.fetch(i, end)
+	err := demand(t.fs).fetch(t, i, end)
 	t.mu.Lock()
 	for ; i < end; i++ {
 		if t.segments[i] == segmentFetching {
@@ -174,92 +210,77 @@ func (t *remoteTable) claimed(i, last int) {
 	t.came.Broadcast()
 }
 
-// fetch brings the segments from i up to end, asking again for what does not
-// come as long as there is hope.
-func (t *remoteTable) fetch(i, end int) error {
-	pause := t.fs.pause
-	for try := 1; ; try++ {
-		next, err := t.stream(i, end)
-		if err == nil || !errors.As(err, new(*rangeError)) {
-			return err
-		}
-		if next > i {
-			i, try, pause = next, 1, t.fs.pause
-		}
-		if try == remoteTries {
-			return err
-		}
-		timer := time.NewTimer(pause)
-		select {
-		case <-t.fs.ctx.Done():
-			timer.Stop()
-			return context.Cause(t.fs.ctx)
-		case <-timer.C:
-		}
-		pause *= 2
+// there enters a segment that was written.
+func (t *remoteTable) there(i int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.segments[i] = segmentThere
+	t.came.Broadcast()
+}
+
+// missing finds the first run of segments from i on that are not there, no
+// longer than limit. i == end means there is none.
+func (t *remoteTable) missing(from, limit int) (i, end int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for i = from; i < len(t.segments) && t.segments[i] == segmentThere; i++ {
 	}
+	for end = i; end < len(t.segments) && end-i < limit && t.segments[end] != segmentThere; end++ {
+	}
+	return i, end
 }
 
-// rangeError is a range that may come when asked for again.
-type rangeError struct {
-	key string
-	err error
+// fail makes err the outcome of every later read.
+func (t *remoteTable) fail(err error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = err
+	}
+	t.came.Broadcast()
+	return t.err
 }
 
-func (e *rangeError) Error() string { return fmt.Sprintf("read object %q: %v", e.key, e.err) }
-func (e *rangeError) Unwrap() error { return e.err }
-
-// stream asks once for segments and returns the first that did not come.
-func (t *remoteTable) stream(i, end int) (next int, err error) {
-	off := int64(i) * segmentSize
-	r, info, err := t.fs.store.Get(t.fs.ctx, t.object.Key, off, min(int64(end)*segmentSize, t.object.Size)-off)
+// settle gives a table that is whole its names. It is opened anew, for the sake
+// of systems that do not rename an open file.
+func (t *remoteTable) settle() error {
+	t.fs.mu.Lock()
+	defer t.fs.mu.Unlock()
+	if t.names == 0 {
+		return nil // removed meanwhile
+	}
+	t.handle.Lock()
+	defer t.handle.Unlock()
+	err := t.file.Close()
+	t.file = nil
+	if err == nil {
+		err = t.fs.FS.Rename(t.partial(), t.path)
+	}
+	for _, other := range t.fs.namesOf(t) {
+		if err == nil && other != t.path {
+			err = t.fs.FS.Link(t.path, other)
+		}
+	}
+	if err == nil {
+		t.file, err = t.fs.FS.Open(t.path, vfs.RandomReadsOption)
+	}
 	if err != nil {
-		return i, t.readError(err)
+		return err
 	}
-	defer r.Close()
-	if info.Size != t.object.Size {
-		return i, &manifest.CorruptError{Key: t.object.Key, Err: fmt.Errorf("size is %d, want %d", info.Size, t.object.Size)}
+	t.local.Store(true)
+	for _, name := range t.fs.namesOf(t) {
+		delete(t.fs.tables, name)
 	}
-	buf := segmentBuffers.Get().(*[segmentSize]byte)
-	defer segmentBuffers.Put(buf)
-	for ; i < end; i++ {
-		off := int64(i) * segmentSize
-		p := buf[:min(segmentSize, t.object.Size-off)]
-		if _, err := io.ReadFull(r, p); err != nil {
-			return i, t.readError(err)
-		}
-		if err := t.writeLocal(p, off); err != nil {
-			return i, err
-		}
-		t.mu.Lock()
-		t.segments[i] = segmentThere
-		t.came.Broadcast()
-		t.mu.Unlock()
-	}
-	return i, nil
+	return nil
 }
 
-// readError says what an error of the store means.
-func (t *remoteTable) readError(err error) error {
-	switch {
-	case t.fs.ctx.Err() != nil:
-		return context.Cause(t.fs.ctx)
-	case errors.Is(err, objectstore.ErrNotExist):
-		return t.hide(&manifest.CorruptError{Key: t.object.Key, Err: err})
-	case damaged(err): // or spoiled on its way
-		return &rangeError{t.object.Key, &manifest.CorruptError{Key: t.object.Key, Err: err}}
+// moved gives the local file the name of another path, if there is a file, with
+// the lock of the file system held.
+func (t *remoteTable) moved(path string) error {
+	err := t.fs.FS.Rename(t.partial(), path+partialSuffix)
+	if err != nil && !os.IsNotExist(err) {
+		return err
 	}
-	return &rangeError{t.object.Key, err}
+	t.path = path
+	return nil
 }
-
-// hide takes away from an error that it matches fs.ErrNotExist: Pebble takes a
-// file that does not exist for one that somebody removed.
-func (t *remoteTable) hide(err error) error {
-	var corrupt *manifest.CorruptError
-	if errors.As(err, &corrupt) && errors.Is(err, objectstore.ErrNotExist) {
-		return &manifest.CorruptError{Key: t.object.Key, Err: errors.New(corrupt.Err.Error())}
-	}
-	return err
-}
-
-var segmentBuffers = sync.Pool{New: func() any { return new([segmentSize]byte) }}

@@ -24,8 +24,8 @@ type RestoreOptions struct {
 	Dir string
 	// FS holds Dir; nil means the operating system's. The result is synced,
 	// unless it is a RecordFS. A database that will be opened with a RecordFS
-	// is restored with the same one. If that is over a RemoteFS, tables of the
-	// base stay in the store where they can (see Restore).
+	// is restored with the same one. If that is over a RemoteFS, tables stay in
+	// the store where they can (see Restore).
 	FS vfs.FS
 	// Parallel is the number of downloads at a time; 0 means 8.
 	Parallel int
@@ -43,10 +43,10 @@ type RestoreOptions struct {
 // RestoreStats say what a restore did.
 type RestoreStats struct {
 	Objects, Bytes int64 // downloaded
-	LocalObjects   int64 // taken from copies on this machine, see LocalObjects
+	LocalObjects   int64 // that there are copies of on this machine, see LocalObjects
 	LocalBytes     int64
-	LocalDamaged   int64 // copies that were not what they should be
-	RemoteObjects  int64 // left in the store, to be hydrated
+	LocalDamaged   int64 // copies that were not what they should be; an eager restore finds out
+	RemoteObjects  int64 // left where they are, in the store or in their copies, to be hydrated
 	RemoteBytes    int64
 	Fetch          time.Duration // until all objects were there
 	Open           time.Duration // of the largest piece's base
@@ -59,16 +59,17 @@ type RestoreStats struct {
 // Snapshotter copied: it is restored as it was, without Pebble having opened
 // it, and opens with the options it had.
 //
-// Every object is read whole, and its size and digest are compared, before
-// Pebble sees the file. The database is built beside Dir and renamed when it is
+// Nothing that was not checked is seen by Pebble: every object is read whole, and
+// its size and digest are compared. The database is built beside Dir and renamed when it is
 // complete: after an error there is none (or a whole one, on a disk that fails
 // to remove it again), and what was left by a process that died is removed by
 // the next Restore of the same Dir. A Dir that holds anything is ErrDirNotEmpty.
 // An object that is missing or damaged is a *manifest.CorruptError, a base made
 // by a newer Pebble a *manifest.NewerFormatError.
 //
-// Over a RemoteFS a state of one piece is restored lazily: the tables of its
-// base that have no local copy are only put there, and Hydrate fetches them. A state of several pieces
+// Over a RemoteFS a state of one piece is restored lazily: its tables are only
+// put there, and Hydrate fetches them. Of the deltas' tables, which are ingested,
+// the ends are read, of the base's as a rule nothing. A state of several pieces
 // is restored as above.
 func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 	var stats RestoreStats
@@ -100,34 +101,36 @@ func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *RestoreStats) error {
 	begin := time.Now()
 	lazy := w.fs.remote != nil && onePiece(opts.State)
-	if lazy {
-		w.fs.remote.local = opts.Local
+	if w.fs.remote != nil {
+		w.fs.remote.useLocal(opts.Local)
 	}
 	d := &download{opts: opts, work: w, lazy: lazy}
 	if err := d.run(ctx); err != nil {
 		return err
 	}
 	stats.LocalObjects, stats.LocalBytes, stats.LocalDamaged = d.copied.objects, d.copied.bytes, d.copied.damaged
-	stats.Objects = int64(len(d.paths)) - d.copied.objects
-	stats.Bytes, stats.Fetch = d.done-d.copied.bytes, time.Since(begin)
+	stats.Objects, stats.Bytes, stats.Fetch = d.files-d.copied.objects, d.done-d.copied.bytes, time.Since(begin)
 	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, lazy: lazy, files: opts.FileCache}
 	if opts.State.Whole() {
 		return b.whole(ctx, opts.State.Pieces[0].Base)
 	}
 	err := b.build(ctx, opts.State)
-	for _, o := range w.fs.remoteObjects() {
+	for _, o := range w.fs.remoteTables() {
 		stats.RemoteObjects++
 		stats.RemoteBytes += o.Size
+		if opts.Local.has(o.Key) {
+			stats.LocalObjects++
+			stats.LocalBytes += o.Size
+		}
 	}
 	return err
 }
 
-// onePiece reports whether a state is one base with deltas over it. Opening it
-// reads no table, and cutting what others have of it reads few blocks. A whole
-// database of somebody else's is copied as it is.
-func onePiece(s manifest.KeyedState) bool {
-	return len(s.Pieces) == 1 && s.Pieces[0].Base != nil && !s.Whole()
-}
+// onePiece reports whether a state is one base, or none, with deltas over it.
+// Opening it reads no table, ingesting the deltas the ends of theirs, and cutting
+// what others have of it few blocks. A whole database of somebody else's is
+// copied as it is.
+func onePiece(s manifest.KeyedState) bool { return len(s.Pieces) <= 1 && !s.Whole() }
 
 // checkState refuses what a manifest that was decoded cannot hold, and bases
 // that this Pebble cannot read.

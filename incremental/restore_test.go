@@ -102,7 +102,7 @@ func TestRestoreProgress(t *testing.T) {
 	store := objectstore.NewMem()
 	state, _ := rescaledState(t, store)
 	objects := make(map[string]int64)
-	for o := range state.NeededObjects() {
+	for o := range state.ContentObjects() {
 		objects[o.Key] = o.Size
 	}
 	var want, last int64

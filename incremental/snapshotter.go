@@ -186,7 +186,7 @@ func (s *Snapshotter) upload(ctx context.Context, c *BaseCapture) (UploadStats, 
 	}
 	base, stats, err := UploadBase(ctx, c, UploadBaseOptions{
 		Uploader: Uploader{Store: s.opts.Store}, Ledger: &s.ledger, Position: position,
-		Parallel: s.opts.Parallel, Wait: s.opts.Wait,
+		Parallel: s.opts.Parallel, Wait: s.opts.Wait, Whole: true,
 	})
 	if err == nil {
 		base.Whole = true
@@ -244,6 +244,13 @@ func (l *lockedLedger) Find(size int64, digest manifest.Digest) (manifest.Object
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.Ledger.Find(size, digest)
+}
+
+// FindPack implements BaseLedger.
+func (l *lockedLedger) FindPack(size int64, digest manifest.Digest) (manifest.Object, manifest.PackRef, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Ledger.FindPack(size, digest)
 }
 
 // AddFile implements BaseLedger.

@@ -93,5 +93,5 @@ func (u Uploader) putOnce(ctx context.Context, o manifest.Object, f io.ReaderAt)
 
 // checkStored reads an object back.
 func checkStored(ctx context.Context, s objectstore.Store, o manifest.Object) error {
-	return fetch(ctx, s, o, io.Discard)
+	return fetch(ctx, storeRanges(s), o, io.Discard)
 }

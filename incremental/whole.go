@@ -18,7 +18,7 @@ func (b *builder) whole(ctx context.Context, base *manifest.Base) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := b.place(f, b.fs.PathJoin(b.work.database(), f.Name)); err != nil {
+		if err := b.place(base, f, b.fs.PathJoin(b.work.database(), f.Name)); err != nil {
 			return fmt.Errorf("place %s: %w", f.Name, err)
 		}
 	}

@@ -8,13 +8,18 @@ import (
 	"github.com/ckpt-io/ckpt/incremental"
 )
 
-// Caches are the memory, file handles and compactions that the stores of a
-// process share.
+// Caches are the memory, file handles, compactions and hydrations that the stores
+// of a process share.
 type Caches struct {
 	blocks      *pebble.Cache
 	files       *pebble.FileCache
 	compactions *incremental.Compactions
+	hydrations  *incremental.Streams
 }
+
+// parallelHydrations is how many requests fetch restored state in the background
+// at a time, in a process.
+const parallelHydrations = 8
 
 // NewCaches makes caches for blockBytes of decompressed blocks and openFiles
 // file handles, besides those that are about to be closed (100, or as many again
@@ -28,6 +33,7 @@ func NewCaches(blockBytes int64, openFiles int) *Caches {
 		blocks:      pebble.NewCache(blockBytes),
 		files:       pebble.NewFileCache(shards, openFiles),
 		compactions: newCompactions(),
+		hydrations:  incremental.NewStreams(parallelHydrations),
 	}
 }
 

@@ -147,11 +147,11 @@ func (s *Store) count(p *Pending) {
 	}
 	kept := s.sent[:0]
 	for _, d := range s.sent {
-		if d.position > p.cut {
+		if d.Position > p.cut {
 			kept = append(kept, d)
 			continue
 		}
-		p.stats.NewBytes += d.object.Size
+		p.stats.NewBytes += d.Object.Size
 		p.stats.NewObjects++
 	}
 	clear(s.sent[len(kept):])

@@ -259,6 +259,12 @@ func (b baseLedger) Find(size int64, digest manifest.Digest) (manifest.Object, b
 	return b.s.ledger.Find(size, digest)
 }
 
+func (b baseLedger) FindPack(size int64, digest manifest.Digest) (manifest.Object, manifest.PackRef, bool) {
+	b.s.mu.Lock()
+	defer b.s.mu.Unlock()
+	return b.s.ledger.FindPack(size, digest)
+}
+
 func (b baseLedger) AddFile(o manifest.Object) error {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()

@@ -288,7 +288,7 @@ func (s *Store) isDelta(key string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, d := range s.unsent {
-		if d.object.Key == key {
+		if d.Object.Key == key {
 			return true
 		}
 	}
@@ -310,7 +310,7 @@ func TestUnsentDeltasAreBounded(t *testing.T) {
 		s.mu.Lock()
 		var sum int64
 		for _, d := range s.unsent {
-			sum += d.object.Size
+			sum += d.Object.Size
 		}
 		s.mu.Unlock()
 		most.Store(max(most.Load(), sum))

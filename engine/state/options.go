@@ -75,8 +75,11 @@ type Options struct {
 	// written with another one stay as they are until they are compacted. Empty
 	// means Zstd1.
 	Compression Compression
-	// Restore is Lazy or Eager; empty means Eager.
+	// Restore is Lazy or Eager; empty means Lazy.
 	Restore RestoreMode
+	// OnHydrating, if set, is called as a lazily restored state becomes local,
+	// from another goroutine, never twice at a time. It must not call the store.
+	OnHydrating func(HydrationProgress)
 	// OnHydrated, if set, is called once when all of a lazily restored state
 	// is local, from another goroutine. It must not call the store.
 	OnHydrated func(Hydration)
@@ -166,7 +169,7 @@ func (o *Options) withDefaults() (Options, error) {
 	switch out.Restore {
 	case Lazy, Eager:
 	case "":
-		out.Restore = Eager
+		out.Restore = Lazy
 	default:
 		refuse("restore mode %q: want %q or %q", o.Restore, Lazy, Eager)
 	}

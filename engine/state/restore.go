@@ -16,11 +16,13 @@ import (
 // RestoreMode says when the bytes of a restored state become local.
 type RestoreMode string
 
-// The modes. Lazy opens a store at once: what is read comes from the object
-// store, and the rest in the background (see [Store.Hydrated]). State that is
+// The modes. Lazy, the default, opens a store at once: what is read comes from
+// the object store, and the rest in the background (see [Store.Hydrated]). Every
+// part is compared with its digest before it is used (rule R5). State that is
 // put together from several bases, after a change of the parallelism, is
-// restored eagerly all the same. Eager, the default, has everything local and its
-// digests compared before the store opens (rule R5).
+// restored eagerly all the same. Eager has everything local before the store
+// opens: then the object store is not needed to read, but the first read waits
+// for all of the state.
 const (
 	Lazy  RestoreMode = "lazy"
 	Eager RestoreMode = "eager"
@@ -31,6 +33,10 @@ type Hydration struct {
 	Objects, Bytes int64         // that were left in the object store
 	Duration       time.Duration // from the opening of the store
 }
+
+// HydrationProgress says how much of what a lazy restore left in the object store
+// is local by now, in bytes.
+type HydrationProgress struct{ Done, Total int64 }
 
 // openDB makes the local directory and leaves none behind if it cannot. What
 // goes on after Open has the context background.
@@ -76,17 +82,28 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if c := s.opts.Caches; c != nil {
 		opts.Cache, opts.FileCache, compactions = c.blocks, c.files, c.compactions
 	}
-	// A compaction would fetch tables that nobody reads.
-	s.compactor = compactions.Compactor(s.restored.RemoteObjects > 0)
+	// A compaction would fetch tables that nobody reads; and Pebble's Open waits
+	// for those that it begins.
+	s.compactor = compactions.Compactor(true)
 	opts.Scheduler = s.compactor
 	s.db, err = pebble.Open(s.dbDir(), incremental.PebbleOptions(opts))
+	if err == nil && s.restored.RemoteObjects == 0 {
+		s.compactor.Let()
+	}
 	return err
 }
 
 // hydrate makes what was left in the object store local.
 func (s *Store) hydrate(ctx context.Context) {
 	began := time.Now()
-	err := s.remote.Hydrate(incremental.HydrateOptions{DB: s.db})
+	opts := incremental.HydrateOptions{DB: s.db}
+	if c := s.opts.Caches; c != nil {
+		opts.Streams = c.hydrations
+	}
+	if f := s.opts.OnHydrating; f != nil {
+		opts.Progress = func(done, total int64) { f(HydrationProgress{done, total}) }
+	}
+	err := s.remote.Hydrate(opts)
 	if ctx.Err() != nil {
 		return
 	}

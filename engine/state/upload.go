@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"github.com/ckpt-io/ckpt/manifest"
 )
 
 // parallelUploads is how many deltas of one store are uploaded at a time. More
@@ -31,7 +29,7 @@ func (s *Store) sendUnsent(ctx context.Context) {
 			}
 			err := s.upload(ctx, d)
 			if err == nil {
-				s.opts.Local.Keep(d.object, d.path)
+				s.opts.Local.Keep(d.Object, d.path)
 			}
 			s.uploaded(d, err)
 		})
@@ -42,8 +40,8 @@ func (s *Store) sendUnsent(ctx context.Context) {
 // keeps the name: until a report names it nobody can take it away.
 func (s *Store) upload(ctx context.Context, d *delta) error {
 	s.mu.Lock()
-	if d.object.Key == "" {
-		d.object.Key = s.ledger.DeltaName(d.position).Key()
+	if d.Object.Key == "" {
+		d.Object.Key = s.ledger.DeltaName(d.Position).Key()
 	}
 	s.mu.Unlock()
 	f, err := s.fs.Open(d.path)
@@ -54,7 +52,7 @@ func (s *Store) upload(ctx context.Context, d *delta) error {
 		return err
 	}
 	defer f.Close()
-	return s.uploader.Put(ctx, d.object, f)
+	return s.uploader.Put(ctx, d.Object, f)
 }
 
 // uploaded enters the outcome of an upload. A delta that is not durable fails
@@ -66,14 +64,12 @@ func (s *Store) uploaded(d *delta, err error) {
 		return
 	}
 	if err == nil {
-		err = s.ledger.AddDelta(manifest.Delta{
-			Position: d.position, Object: d.object, Entries: d.entries, Bytes: d.bytes,
-		})
+		err = s.ledger.AddDelta(d.Delta)
 	}
 	if err != nil {
 		d.sending = false
-		s.opts.Logger.Warn("delta is not durable", "object", d.object.Key, "err", err)
-		s.abort(fmt.Errorf("upload delta: %w", err), func(p *Pending) bool { return p.cut >= d.position })
+		s.opts.Logger.Warn("delta is not durable", "object", d.Object.Key, "err", err)
+		s.abort(fmt.Errorf("upload delta: %w", err), func(p *Pending) bool { return p.cut >= d.Position })
 		return
 	}
 	s.unsent = slices.DeleteFunc(s.unsent, func(u *delta) bool { return u == d })

@@ -19,12 +19,9 @@ const sortBytes = 20
 
 // delta is a table that was written and is to be made durable.
 type delta struct {
-	position uint64
-	path     string // a link of its own, since ingesting takes the file away
-	object   manifest.Object
-	entries  int64
-	bytes    int64
-	sending  bool
+	manifest.Delta        // its object has no name before the upload begins
+	path           string // a link of its own, since ingesting takes the file away
+	sending        bool
 }
 
 // background ingests the frozen overlays, one after the other in order, until
@@ -69,7 +66,7 @@ func (s *Store) full() bool {
 func (s *Store) unsentFull() bool {
 	var sum int64
 	for _, d := range s.unsent {
-		sum += d.object.Size
+		sum += d.Object.Size
 	}
 	return sum >= s.opts.MaxUnsentBytes
 }
@@ -151,10 +148,7 @@ func (s *Store) writeDelta(f *frozen, path string) (*delta, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &delta{
-		position: f.position, path: path + ".up", entries: file.Entries, bytes: file.Bytes,
-		object: manifest.Object{Size: file.Size, SHA256: file.SHA256},
-	}
+	d := &delta{Delta: file.Delta(f.position, ""), path: path + ".up"}
 	if err := vfs.LinkOrCopy(s.fs, path, d.path); err != nil {
 		err = fmt.Errorf("keep delta for its upload: %w", err)
 		return nil, errors.Join(err, s.fs.RemoveAll(d.path), s.fs.Remove(path))
