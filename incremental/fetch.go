@@ -105,8 +105,9 @@ func (d *download) run(ctx context.Context) error {
 	needed := d.opts.State
 	group, ctx := errgroup.WithContext(ctx)
 	if d.lazy {
+		ends := NewStreams(4 * d.opts.Parallel) // they are small: it is waiting that takes long
 		for _, t := range d.deltas(needed) {
-			group.Go(func() error { return t.needEnds(d.streams) })
+			group.Go(func() error { return t.needEnds(ends) })
 		}
 		needed = withoutTables(needed)
 	}

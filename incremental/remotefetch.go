@@ -178,15 +178,15 @@ func hide(key string, err error) error {
 var segmentBuffers = sync.Pool{New: func() any { return new([segmentSize]byte) }}
 
 // needEnds returns when what ingesting the table reads is local: its first
-// block, and its end from the last one on.
+// block, and its end from the last one on; and what a pack will hold of it.
 func (t *remoteTable) needEnds(streams *Streams) error {
 	size := t.object.Size
-	tail := max(0, t.object.data-deltaBlockSize)
+	tail := min(max(0, t.object.data-deltaBlockSize), tailOf(size))
 	if t.object.data == 0 {
 		tail = size - min(size, 2*segmentSize)
 	}
-	if tail <= 4*segmentSize {
-		tail = 0 // one request is better than two
+	if tail <= 8*segmentSize {
+		tail = 0 // one request is better than two, though it brings more
 	}
 	group := new(errgroup.Group)
 	for _, part := range [][2]int64{{tail, size}, {0, min(tail, 1)}} {

@@ -133,7 +133,7 @@ func (k *task) delta(position uint64, name manifest.DataName) manifest.Delta {
 	}
 	k.spilled = position
 	clear(k.dirty)
-	return manifest.Delta{Position: position, Object: o, Entries: file.Entries, Bytes: file.Bytes}
+	return file.Delta(position, o.Key)
 }
 
 func (k *task) entries() iter.Seq[Entry] {

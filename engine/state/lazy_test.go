@@ -20,20 +20,29 @@ import (
 	"github.com/ckpt-io/ckpt/objectstore/storetest"
 )
 
-// The random life of a store whose restored state comes slowly, so that reads,
-// writes, captures, materializations and retention happen while it is hydrated.
+// The random life of a store whose restored state comes slowly and with faults
+// that pass, so that reads, writes, captures, materializations and retention
+// happen while it is hydrated. To restore lazily is what a store does if it is
+// not told otherwise.
 func TestLazyStoreIsAMap(t *testing.T) {
 	lazy := 0
 	for seed := range uint64(4) {
 		rng := rand.New(rand.NewPCG(seed, 45))
 		opts := testOptions(t)
 		opts.Materialize = MaterializePolicy{MaxDeltas: 1 + rng.IntN(4)}
-		opts.Caches, opts.Restore = NewCaches(1<<20, 100), Lazy
+		opts.Caches = NewCaches(1<<20, 100)
 		t.Cleanup(opts.Caches.Close)
 		j := newJob(t, opts)
 		j.stop()
-		slow := storetest.Rule{Op: storetest.Get, Chance: 0.5, Do: storetest.Delay(20 * time.Millisecond)}
-		j.opts.Store = storetest.NewFaulty(j.objects, seed, slow)
+		rules := []storetest.Rule{
+			{Op: storetest.Get, Chance: 0.5, Do: storetest.Delay(20 * time.Millisecond)},
+			{Op: storetest.Get, Chance: 0.02, Do: storetest.Fail(objectstore.ErrUnavailable)},
+			{Op: storetest.Get, Chance: 0.05, Do: storetest.CutBody(100)},
+		}
+		for nth := 3; nth < 200; nth += 17 { // what is asked for again is right
+			rules = append(rules, storetest.Rule{Op: storetest.Get, Nth: nth, Do: storetest.FlipByte(int64(rng.IntN(2000)))})
+		}
+		j.opts.Store = storetest.NewFaulty(j.objects, seed, rules...)
 		j.start(nil)
 		j.onStart = func() {
 			if j.store.restored.RemoteObjects > 0 {
