@@ -1,6 +1,7 @@
 package state
 
 import (
+	"context"
 	"errors"
 	"maps"
 	"math/rand/v2"
@@ -149,4 +150,64 @@ func readLazily(t *testing.T, j *job, from *checkpoint, rng *rand.Rand, spoiled 
 		}
 	}
 	return true
+}
+
+// Lives that are killed before they are hydrated, one after the other,
+// lose nothing. Their checkpoints name what is still in the object store, while
+// retention deletes what no checkpoint keeps, and the next life begins from them.
+func TestKilledWhileHydrated(t *testing.T) {
+	opts := testOptions(t)
+	opts.Materialize = MaterializePolicy{MaxDeltas: 4}
+	j := newJob(t, opts)
+	rng := rand.New(rand.NewPCG(1, 48))
+	var from *checkpoint
+	for from == nil || len(from.keyed.Pieces) == 0 {
+		j.write(rng, 2000)
+		j.trigger(manifest.Periodic)
+		from = j.commit()
+	}
+	blocked := 0
+	for range 12 {
+		j.stop()
+		faulty := storetest.NewFaulty(j.objects, 1)
+		if len(from.keyed.Pieces) > 0 {
+			for _, o := range append(tablesOf(from), from.keyed.Pieces[0].Base.Packs...) {
+				faulty.Add(storetest.Rule{Op: storetest.Get, Key: o.Key, Do: storetest.At(storetest.Before, func(ctx context.Context, _ storetest.Call) error {
+					<-ctx.Done() // nobody reads: only hydration waits
+					return ctx.Err()
+				})})
+			}
+		}
+		j.opts.Store = faulty
+		j.start(from)
+		for range 1 + rng.IntN(6) {
+			j.write(rng, 500)
+			j.trigger(manifest.Periodic)
+			from = j.commit()
+		}
+		select {
+		case <-j.store.Hydrated():
+		default:
+			blocked++
+		}
+		j.live = j.live[len(j.live)-1:] // what older checkpoints kept goes, too
+		j.collect()
+	}
+	j.stop()
+	j.opts.Store = j.objects
+	j.start(from)
+	j.check(rng)
+	if blocked < 6 || j.seen.bases < 6 {
+		t.Errorf("%d lives were not hydrated, %d checkpoints had a base: the test shows little", blocked, j.seen.bases)
+	}
+}
+
+// tablesOf are the objects of the tables of the checkpoint's base.
+func tablesOf(c *checkpoint) (out []manifest.Object) {
+	for _, f := range c.keyed.Pieces[0].Base.Files {
+		if f.Object.Key != "" {
+			out = append(out, f.Object)
+		}
+	}
+	return out
 }
