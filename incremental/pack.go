@@ -50,7 +50,8 @@ func newPacking(up *baseUpload, c *BaseCapture, b *manifest.Base) *packing {
 // table sees to it that file i of the base, a table of which r is open, stands
 // in a pack. If it cannot be read as it should be it does without.
 func (p *packing) table(ctx context.Context, i int, f CapturedFile, r io.ReaderAt, d fileDigest) error {
-	if pack, ref, ok := p.up.Ledger.FindPack(d.size, d.sha256); ok && p.worth[pack.Key] {
+	segments, remote := p.capture.fs.remoteSegments(f.path)
+	if pack, ref, ok := p.up.Ledger.FindPack(d.size, d.sha256); ok && (remote || p.worth[pack.Key]) {
 		err := p.up.Ledger.AddFile(pack)
 		if err == nil {
 			p.refer(i, pack, ref)
@@ -60,11 +61,31 @@ func (p *packing) table(ctx context.Context, i int, f CapturedFile, r io.ReaderA
 			return err
 		}
 	}
-	entry, err := p.capture.packed(f.path, r, d)
+	var entry []byte
+	var err error
+	if remote {
+		entry, err = packRemote(r, d.size, segments)
+	} else {
+		entry, err = p.capture.packLocal(f.path, r, d)
+	}
 	if err != nil || entry == nil {
 		return err
 	}
 	return p.add(ctx, packed{i, entry})
+}
+
+// packRemote is what a pack holds of a table that is not local, which is a delta
+// then: so its end has been fetched and checked. It is nil if the digests of its
+// segments are not known.
+func packRemote(r io.ReaderAt, size int64, segments manifest.SegmentDigests) ([]byte, error) {
+	if segments == "" {
+		return nil, nil
+	}
+	tail := make([]byte, size-tailOf(size))
+	if _, err := r.ReadAt(tail, tailOf(size)); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	return slices.Concat([]byte(segments), tail), nil
 }
 
 // refer enters where file i is packed.
@@ -123,9 +144,9 @@ func (p *packing) upload(ctx context.Context, files []packed) error {
 	return nil
 }
 
-// packed is what a pack holds of a table: the digests of its segments and its
-// end. It is nil if the former are not known, or if the end is not what they say.
-func (c *BaseCapture) packed(path string, r io.ReaderAt, d fileDigest) ([]byte, error) {
+// packLocal is what a pack holds of a local table: the digests of its segments
+// and its end. It is nil if the latter is not what the former say.
+func (c *BaseCapture) packLocal(path string, r io.ReaderAt, d fileDigest) ([]byte, error) {
 	segments, err := c.segments(path, r, d)
 	if err != nil || segments == "" {
 		return nil, err
@@ -146,14 +167,11 @@ func (c *BaseCapture) packed(path string, r io.ReaderAt, d fileDigest) ([]byte, 
 	return slices.Concat([]byte(segments), end[tail-begin:]), nil
 }
 
-// segments are the digests of a table's segments, none if they cannot be told
-// from what is local.
+// segments are the digests of a local table's segments, none if its content is
+// not what it was.
 func (c *BaseCapture) segments(path string, r io.ReaderAt, d fileDigest) (manifest.SegmentDigests, error) {
 	if d.segments != "" {
 		return d.segments, nil
-	}
-	if known, remote := c.fs.remoteSegments(path); remote {
-		return known, nil
 	}
 	again, err := digestFile(r, d.size, true)
 	if err != nil || again.sha256 != d.sha256 {

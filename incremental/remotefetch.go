@@ -100,6 +100,9 @@ func (f fetcher) fetch(t *remoteTable, i, end int) error {
 	}
 	return f.again(t.object.Key, func() (progress int64, err error) {
 		i, err = f.stream(t, i, end)
+		if err != nil && t.have(i, end) {
+			err = nil // somebody else brought them
+		}
 		return int64(i), err
 	})
 }

@@ -218,6 +218,15 @@ func (t *remoteTable) there(i int) {
 	t.came.Broadcast()
 }
 
+// have reports whether the segments from i up to end are there.
+func (t *remoteTable) have(i, end int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for ; i < end && t.segments[i] == segmentThere; i++ {
+	}
+	return i == end && !t.opaque
+}
+
 // missing finds the first run of segments from i on that are not there, no
 // longer than limit. i == end means there is none.
 func (t *remoteTable) missing(from, limit int) (i, end int) {

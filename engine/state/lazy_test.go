@@ -69,12 +69,7 @@ func lazyJob(t *testing.T, restore RestoreMode) (*job, *storetest.Faulty, *check
 		j.write(rng, 100)
 		j.trigger(manifest.Periodic)
 		j.commit()
-		for busy := true; busy; {
-			j.store.mu.Lock()
-			busy = j.store.base.cancel != nil
-			j.store.mu.Unlock()
-			runtime.Gosched()
-		}
+		j.awaitBase()
 		j.trigger(manifest.Periodic)
 		c = j.commit()
 	}
@@ -82,6 +77,15 @@ func lazyJob(t *testing.T, restore RestoreMode) (*job, *storetest.Faulty, *check
 	faulty := storetest.NewFaulty(j.objects, 1)
 	j.opts.Store = faulty
 	return j, faulty, c
+}
+
+// awaitBase returns when no base is under way.
+func (j *job) awaitBase() {
+	for busy := true; busy; runtime.Gosched() {
+		j.store.mu.Lock()
+		busy = j.store.base.cancel != nil
+		j.store.mu.Unlock()
+	}
 }
 
 // blockGets holds all reads back until the function it returns is called.
@@ -132,6 +136,7 @@ func TestLazyStoreWorksBeforeItIsHydrated(t *testing.T) {
 	if h := <-hydrations; h.Objects == 0 || h.Objects != j.store.RestoreStats().RemoteObjects || h.Bytes == 0 {
 		t.Errorf("hydration was %+v of %+v", h, j.store.RestoreStats())
 	}
+	j.awaitBase()
 	faulty.Cut(true) // nothing is read from the store any more
 	rng := rand.New(rand.NewPCG(1, 1))
 	j.check(rng)
