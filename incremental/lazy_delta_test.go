@@ -262,3 +262,26 @@ func TestPacksAreRenewed(t *testing.T) {
 	sameState(t, contents(t, k.db), k.model, "compacted")
 	k.close()
 }
+
+// A reader whose request is slow and then fails has what hydration brought
+// meanwhile.
+func TestReaderHasWhatHydrationBrought(t *testing.T) {
+	begun, gate := make(chan struct{}, 1), make(chan struct{})
+	r := newRemoteBytes(t, 2*segmentSize, storetest.Rule{Op: storetest.Get, Do: storetest.At(storetest.Before, func(context.Context, storetest.Call) error {
+		begun <- struct{}{}
+		<-gate
+		return objectstore.ErrUnavailable
+	})})
+	good := objectstore.NewMem()
+	overwrite(t, good, r.object.Key, r.content)
+	read := make(chan error)
+	go func() { read <- r.read(0, 10) }()
+	<-begun
+	if err := r.Hydrate(HydrateOptions{Store: good}); err != nil {
+		t.Error(err)
+	}
+	close(gate)
+	if err := <-read; err != nil {
+		t.Errorf("read: %v", err)
+	}
+}
