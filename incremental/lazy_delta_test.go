@@ -266,7 +266,7 @@ func TestPacksAreRenewed(t *testing.T) {
 // A reader whose request is slow and then fails has what hydration brought
 // meanwhile.
 func TestReaderHasWhatHydrationBrought(t *testing.T) {
-	begun, gate := make(chan struct{}, 1), make(chan struct{})
+	begun, gate := make(chan struct{}, remoteTries), make(chan struct{})
 	r := newRemoteBytes(t, 2*segmentSize, storetest.Rule{Op: storetest.Get, Do: storetest.At(storetest.Before, func(context.Context, storetest.Call) error {
 		begun <- struct{}{}
 		<-gate
