@@ -120,6 +120,7 @@ func TestLocalRecoveryWithinOneProcess(t *testing.T) {
 func TestB68_DamagedCopiesFallBack(t *testing.T) {
 	rng := rand.New(rand.NewPCG(68, 1))
 	j := newLocalJob(t, 2)
+	j.cfg.Restore = state.Eager // a lazy one finds out as it reads
 	j.life(6)
 	damaged := 0
 	for _, path := range j.objects() {
@@ -148,7 +149,7 @@ func TestB68_DamagedCopiesFallBack(t *testing.T) {
 	}
 	// What was fetched is the copy now.
 	var one string
-	for o := range newestManifest(t, j.mem).Operator("count").Tasks[0].Keyed.NeededObjects() {
+	for o := range newestManifest(t, j.mem).Operator("count").Tasks[0].Keyed.ContentObjects() {
 		one = url.QueryEscape(o.Key)
 	}
 	for _, path := range j.objects() {
@@ -210,7 +211,7 @@ func TestTwoProcessesOnOneStateDirectory(t *testing.T) {
 	if !errors.Is(err, engine.ErrFenced) {
 		t.Errorf("the first process: %v", err)
 	}
-	if len(kept) == 0 || second.Restored == 0 || second.State.LocalObjects != 0 || second.State.Objects == 0 {
+	if len(kept) == 0 || second.Restored == 0 || second.State.LocalObjects != 0 || second.State.RemoteObjects == 0 {
 		t.Errorf("the second process beside %d copies: %+v", len(kept), second)
 	}
 	run(t, j.graph(), j.cfg)

@@ -86,6 +86,17 @@ func (fs *RemoteFS) Objects() []manifest.Object {
 	return out
 }
 
+// Left is how many tables are not local, and their bytes.
+func (fs *RemoteFS) Left() (tables, bytes int64) {
+	fs.mu.Lock()
+	defer fs.mu.Unlock()
+	for _, t := range fs.left() {
+		tables++
+		bytes += t.object.Size
+	}
+	return tables, bytes
+}
+
 // left are the tables that are not local, each once, with fs.mu held.
 func (fs *RemoteFS) left() []*remoteTable {
 	out := make([]*remoteTable, 0, len(fs.tables))

@@ -46,7 +46,7 @@ type RestoreStats struct {
 	LocalObjects   int64 // that there are copies of on this machine, see LocalObjects
 	LocalBytes     int64
 	LocalDamaged   int64 // copies that were not what they should be; an eager restore finds out
-	RemoteObjects  int64 // left where they are, in the store or in their copies, to be hydrated
+	RemoteObjects  int64 // left in the store, to be hydrated; nor are copies local before that
 	RemoteBytes    int64
 	Fetch          time.Duration // until all objects were there
 	Open           time.Duration // of the largest piece's base
@@ -116,11 +116,12 @@ func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *Restor
 	}
 	err := b.build(ctx, opts.State)
 	for _, o := range w.fs.remoteTables() {
-		stats.RemoteObjects++
-		stats.RemoteBytes += o.Size
 		if opts.Local.has(o.Key) {
 			stats.LocalObjects++
 			stats.LocalBytes += o.Size
+		} else {
+			stats.RemoteObjects++
+			stats.RemoteBytes += o.Size
 		}
 	}
 	return err

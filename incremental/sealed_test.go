@@ -41,7 +41,7 @@ func TestF47_RestoreFromEncryptedStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := ""
-	for o := range state.NeededObjects() {
+	for o := range state.ContentObjects() {
 		stored, _, err := objectstore.ReadAll(t.Context(), under, o.Key, 1<<30)
 		if err != nil {
 			t.Fatal(err)

@@ -87,15 +87,25 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	s.compactor = compactions.Compactor(true)
 	opts.Scheduler = s.compactor
 	s.db, err = pebble.Open(s.dbDir(), incremental.PebbleOptions(opts))
-	if err == nil && s.restored.RemoteObjects == 0 {
+	if err == nil && !s.isRemote() {
 		s.compactor.Let()
 	}
 	return err
 }
 
-// hydrate makes what was left in the object store local.
+// isRemote reports whether tables are to be hydrated.
+func (s *Store) isRemote() bool {
+	if s.remote == nil {
+		return false
+	}
+	n, _ := s.remote.Left()
+	return n > 0
+}
+
+// hydrate makes what was left in the object store, or in copies, local.
 func (s *Store) hydrate(ctx context.Context) {
 	began := time.Now()
+	objects, bytes := s.remote.Left()
 	opts := incremental.HydrateOptions{DB: s.db}
 	if c := s.opts.Caches; c != nil {
 		opts.Streams = c.hydrations
@@ -111,7 +121,7 @@ func (s *Store) hydrate(ctx context.Context) {
 		s.fail(err)
 		return
 	}
-	h := Hydration{Objects: s.restored.RemoteObjects, Bytes: s.restored.RemoteBytes, Duration: time.Since(began)}
+	h := Hydration{Objects: objects, Bytes: bytes, Duration: time.Since(began)}
 	s.mu.Lock()
 	s.ledger.SetRemote(nil)
 	s.mu.Unlock()

@@ -106,7 +106,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s.ingested = s.ledger.Position()
 	s.work.Go(func() { s.background(background) })
-	if s.restored.RemoteObjects > 0 {
+	if s.isRemote() {
 		s.ledger.SetRemote(s.remote.Objects())
 		s.work.Go(func() { s.hydrate(background) })
 	} else {
