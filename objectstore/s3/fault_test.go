@@ -14,6 +14,9 @@ import (
 	"testing"
 	"testing/iotest"
 
+	"github.com/aws/aws-sdk-go-v2/credentials"
+
+	"github.com/ckpt-io/ckpt/internal/fakes3"
 	"github.com/ckpt-io/ckpt/objectstore/s3"
 )
 
@@ -202,4 +205,23 @@ func wrapBody(wrap func(context.Context, io.Reader) io.Reader) fault {
 		}
 		return resp, err
 	}
+}
+
+// inBubble is a store on a server without a network, for use under synctest.
+func inBubble(t *testing.T, script func(kind string, n int) fault, change ...func(*s3.Options)) (*s3.Store, *wire) {
+	t.Helper()
+	srv, err := fakes3.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{next: srv, script: script, count: map[string]int{}}
+	opts := s3.Options{
+		Bucket: fakes3.Bucket, Endpoint: "http://s3.invalid", Region: "us-east-1", PathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider("key", "secret", ""),
+		Transport:   w,
+	}
+	for _, c := range change {
+		c(&opts)
+	}
+	return open(t, opts), w
 }

@@ -53,6 +53,11 @@ func (s *Store) uploadParts(ctx context.Context, key string, uploadID *string, b
 	g.SetLimit(s.opts.PartConcurrency)
 	for i := range parts {
 		g.Go(func() error {
+			end, err := objectstore.BeginPart(ctx, body)
+			if err != nil {
+				return err
+			}
+			defer end()
 			off := int64(i) * partSize
 			part, err := s.uploadPart(ctx, key, uploadID, int32(i+1), body, off, min(partSize, body.Size()-off))
 			if err != nil {
@@ -69,14 +74,14 @@ func (s *Store) uploadPart(ctx context.Context, key string, uploadID *string, nu
 	if err := ctx.Err(); err != nil {
 		return part, err
 	}
-	sum, err := checksum(body, off, size)
+	sum, err := checksum(objectstore.Unpaced(body), off, size)
 	if err != nil {
 		return part, err
 	}
 	err = s.try(ctx, request{do: func(ctx context.Context) error {
-		ctx, cancel := s.bound(ctx, size)
-		defer cancel()
-		section := newSection(body, off, size)
+		ctx, deadline := s.boundBody(ctx, size)
+		defer deadline.stop()
+		section := newSection(body, off, size, deadline)
 		out, err := s.api.UploadPart(ctx, &awss3.UploadPartInput{
 			Bucket: &s.opts.Bucket, Key: &key, UploadId: uploadID, PartNumber: &number,
 			Body: section, ContentLength: &size, ChecksumCRC32C: &sum,

@@ -44,7 +44,7 @@ func (s *Store) putWhole(ctx context.Context, key string, body objectstore.Body,
 	if err := ctx.Err(); err != nil {
 		return objectstore.Info{}, err
 	}
-	sum, err := checksum(body, 0, size)
+	sum, err := checksum(objectstore.Unpaced(body), 0, size)
 	if err != nil {
 		return objectstore.Info{}, err
 	}
@@ -54,9 +54,9 @@ func (s *Store) putWhole(ctx context.Context, key string, body objectstore.Body,
 	}
 	info := objectstore.Info{Key: key, Size: size}
 	err = s.try(ctx, request{write: true, settled: s.settled(key, opts), do: func(ctx context.Context) error {
-		ctx, cancel := s.bound(ctx, size)
-		defer cancel()
-		section := newSection(body, 0, size)
+		ctx, deadline := s.boundBody(ctx, size)
+		defer deadline.stop()
+		section := newSection(body, 0, size, deadline)
 		attempt := *in
 		attempt.Body = section
 		out, err := s.api.PutObject(ctx, &attempt, unsignedPayload)
@@ -124,7 +124,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // checksum is the CRC-32C of a part of a body as S3's headers spell it.
 func checksum(body objectstore.Body, off, size int64) (string, error) {
 	h := crc32.New(castagnoli)
-	section := newSection(body, off, size)
+	section := newSection(body, off, size, nil)
 	buf := make([]byte, min(256<<10, max(1, size)))
 	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{section}, buf)
 	if err == nil && n < size {
@@ -145,15 +145,20 @@ type section struct {
 
 type remember struct {
 	io.ReaderAt
-	failed *atomic.Pointer[bodyError]
+	failed   *atomic.Pointer[bodyError]
+	deadline *deadline // of the attempt that sends it; nil: it is not sent
 }
 
-func newSection(body objectstore.Body, off, size int64) section {
+func newSection(body objectstore.Body, off, size int64, d *deadline) section {
 	failed := new(atomic.Pointer[bodyError])
-	return section{io.NewSectionReader(remember{body, failed}, off, size), failed}
+	return section{io.NewSectionReader(remember{body, failed, d}, off, size), failed}
 }
 
 func (r remember) ReadAt(p []byte, off int64) (int, error) {
+	if r.deadline != nil {
+		r.deadline.pause()
+		defer r.deadline.resume()
+	}
 	n, err := r.ReaderAt.ReadAt(p, off)
 	if err != nil && err != io.EOF {
 		r.failed.Store(&bodyError{err})
