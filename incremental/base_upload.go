@@ -21,7 +21,7 @@ const inlineSize = 8 << 10
 // BaseLedger is the part of a Ledger that UploadBase needs. Its methods are
 // called by several goroutines at a time: an implementation locks.
 type BaseLedger interface {
-	FileName(ext string) manifest.DataName
+	BeginFile(size int64, digest manifest.Digest, ext string) (manifest.Object, error)
 	Find(size int64, digest manifest.Digest) (manifest.Object, bool)
 	FindPack(size int64, digest manifest.Digest) (manifest.Object, manifest.PackRef, bool)
 	AddFile(manifest.Object) error
@@ -127,7 +127,8 @@ func (u *baseUpload) file(ctx context.Context, packs *packing, i int, f Captured
 	return o, err
 }
 
-// object finds or uploads one. It is uploaded again when a report overtook it.
+// object finds or uploads one. It is looked for again when a report let go of
+// what was found.
 func (u *baseUpload) object(ctx context.Context, d fileDigest, ext string, r io.ReaderAt) (manifest.Object, error) {
 	for ctx.Err() == nil {
 		o, found := u.Ledger.Find(d.size, d.sha256)
@@ -154,9 +155,11 @@ func (u *baseUpload) upload(ctx context.Context, d fileDigest, ext string, r io.
 			return manifest.Object{}, err
 		}
 	}
-	o := manifest.Object{Key: u.Ledger.FileName(ext).Key(), Size: d.size, SHA256: d.sha256}
-	err := u.Uploader.Put(ctx, o, r)
-	if err == nil {
+	o, err := u.Ledger.BeginFile(d.size, d.sha256, ext)
+	if err != nil {
+		return manifest.Object{}, err
+	}
+	if err = u.Uploader.Put(ctx, o, r); err == nil {
 		u.count(UploadStats{Objects: 1, Bytes: d.size})
 	}
 	return o, err

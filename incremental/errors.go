@@ -5,10 +5,10 @@ import "errors"
 // A missing or damaged object is a *manifest.CorruptError that names it; a
 // base of a newer Pebble a *manifest.NewerFormatError.
 var (
-	// ErrOvertaken refuses an object that became durable after a report which
-	// should have named or reserved it. Retention may take the object away at
-	// any time; it is uploaded again under a new name.
-	ErrOvertaken = errors.New("upload was overtaken by a report")
+	// ErrOvertaken refuses an object after a report that neither named nor
+	// reserved it. Retention may take it away at any time; its content is
+	// uploaded again under a new name.
+	ErrOvertaken = errors.New("object was overtaken by a report")
 	// ErrIncomplete is a report asked for before all its deltas are durable.
 	ErrIncomplete = errors.New("deltas of the checkpoint are not durable yet")
 	// ErrDirNotEmpty refuses to restore over what somebody else left.

@@ -16,7 +16,8 @@ import (
 //
 // What makes it right is one invariant. Every object the ledger may still name
 // in future and whose id is not above n is named or reserved by the report of
-// n. So whichever checkpoint the coordinator takes as base, each object a
+// n; files of a base that are still being uploaded too, from the moment they
+// have a name, so that an upload may take longer than any number of reports. So whichever checkpoint the coordinator takes as base, each object a
 // report names is one that the base keeps alive or one that was uploaded under
 // an id above it; and an object, once left out of a report, never returns. What
 // a checkpoint that is still pending may have named and later ones do not need,
@@ -79,7 +80,9 @@ func NewLedger(opts LedgerOptions) *Ledger {
 		reported: opts.NextID - 1,
 	}
 	for _, o := range opts.Reserved {
-		l.spare = append(l.spare, object{Object: o})
+		if !o.Unfinished() { // or nobody would know whether it is there
+			l.spare = append(l.spare, object{Object: o})
+		}
 	}
 	if s := opts.Restored; s != nil {
 		l.pieces = s.Pieces
@@ -133,10 +136,17 @@ func (l *Ledger) DeltaName(position uint64) manifest.DataName {
 	return l.name(l.barrier+1, manifest.ExtSST)
 }
 
-// FileName names an object of the base under way, when its upload begins: for
-// the next checkpoint, for those triggered already do not wait for it.
-func (l *Ledger) FileName(ext string) manifest.DataName {
-	return l.name(l.barrier+1, ext)
+// BeginFile names an object of the base under way, when its upload begins: for
+// the next checkpoint, for those triggered already do not wait for it. From then
+// on reports reserve it, until the base is finished or cancelled.
+func (l *Ledger) BeginFile(size int64, digest manifest.Digest, ext string) (manifest.Object, error) {
+	if l.run == nil {
+		return manifest.Object{}, errNoBase
+	}
+	n := l.name(l.barrier+1, ext)
+	o := manifest.Object{Key: n.Key(), Size: size, SHA256: digest}
+	l.run.uploads = append(l.run.uploads, object{Object: o, id: n.ID})
+	return o, nil
 }
 
 func (l *Ledger) name(id manifest.ID, ext string) manifest.DataName {

@@ -19,7 +19,10 @@ type base struct {
 type run struct {
 	position uint64
 	objects  []object
+	uploads  []object // under way
 }
+
+var errNoBase = errors.New("no base is under way")
 
 // StartBase begins a base that holds every delta up to a position, and none
 // after it. One is made at a time.
@@ -34,24 +37,24 @@ func (l *Ledger) StartBase(position uint64) error {
 	return nil
 }
 
-// AddFile enters an object of the base under way: one that has just become
-// durable, or one that Find gave. ErrOvertaken refuses it when a report was
-// made meanwhile that should have had it.
+// AddFile enters an object of the base under way: one that BeginFile gave and
+// that has just become durable, or one that Find gave. ErrOvertaken refuses the
+// latter when a report was made meanwhile that let go of it.
 func (l *Ledger) AddFile(o manifest.Object) error {
 	if l.run == nil {
-		return errors.New("add file: no base is under way")
+		return fmt.Errorf("add file: %w", errNoBase)
+	}
+	if i := slices.IndexFunc(l.run.uploads, func(u object) bool { return u.Object == o }); i >= 0 {
+		l.run.objects = append(l.run.objects, l.run.uploads[i])
+		l.held[o.SHA256] = l.run.uploads[i]
+		l.run.uploads = slices.Delete(l.run.uploads, i, i+1)
+		return nil
 	}
 	if have, ok := l.held[o.SHA256]; ok && have.Object == o {
 		l.run.objects = append(l.run.objects, have)
 		return nil
 	}
-	own, err := l.own(o)
-	if err != nil {
-		return fmt.Errorf("add file: %w", err)
-	}
-	l.run.objects = append(l.run.objects, own)
-	l.held[o.SHA256] = own
-	return nil
+	return fmt.Errorf("add file: %w: %s, the last report is %d", ErrOvertaken, o.Key, l.reported)
 }
 
 // FinishBase enters the base under way as complete. Each of its objects was
@@ -82,7 +85,7 @@ func (l *Ledger) FinishBase(b manifest.Base) error {
 }
 
 // CancelBase gives up the base under way. What was uploaded of it stays
-// reserved for the next one.
+// reserved for the next one; what is still being uploaded is let go.
 func (l *Ledger) CancelBase() {
 	if l.run == nil {
 		return

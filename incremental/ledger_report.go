@@ -166,5 +166,13 @@ func (l *Ledger) reserve(c cut, named *manifest.KeyedState) []manifest.Object {
 			out = append(out, o.Object)
 		}
 	}
+	if l.run == nil {
+		return out
+	}
+	for _, o := range l.run.uploads {
+		if o.id <= c.ID {
+			out = append(out, manifest.Object{Key: o.Key, Size: o.Size}) // Unfinished
+		}
+	}
 	return out
 }

@@ -43,7 +43,10 @@ func (b book) delta() manifest.Object {
 }
 
 func (b book) upload(digest byte) manifest.Object {
-	return manifest.Object{Key: b.FileName(manifest.ExtSST).Key(), Size: 1, SHA256: manifest.Digest{2, digest}}
+	b.t.Helper()
+	o, err := b.BeginFile(1, manifest.Digest{2, digest}, manifest.ExtSST)
+	b.must(err)
+	return o
 }
 
 func (b book) file(digest byte) manifest.Object {
@@ -100,7 +103,10 @@ func TestLedgerNames(t *testing.T) {
 	b.barrier(9, 0)
 	want(b.DeltaName(first), 7, 2)
 	want(b.DeltaName(second), 9, 3)
-	want(b.FileName(manifest.ExtSST), 10, 4)
+	b.must(b.StartBase(0))
+	file, err := manifest.ParseDataKey(b.upload(1).Key)
+	b.must(err)
+	want(file, 10, 4)
 	want(b.DeltaName(b.NextPosition()), 10, 5)
 	b.Aborted(7)
 	want(b.DeltaName(first), 9, 6)
@@ -148,6 +154,8 @@ func TestLedgerRefuses(t *testing.T) {
 	b.barrier(4, 0)
 	b.must(b.StartBase(1))
 	late := b.upload(1)
+	b.CancelBase()
+	b.must(b.StartBase(1))
 	b.barrier(5, 0)
 	b.report(5, objects{d}, nil)
 	unnamed := manifest.Base{Position: 1, Files: []manifest.File{{Name: "a", Object: late}}}
@@ -161,9 +169,8 @@ func TestLedgerRefuses(t *testing.T) {
 		{"a report below the last", second(b.Report(4)), "not pending"},
 		{"a report again", second(b.Report(5)), "not pending"},
 		{"a report without a barrier", second(b.Report(6)), "not pending"},
-		{"a file overtaken by a report", b.AddFile(late), ErrOvertaken.Error()},
-		{"a file of an older epoch", b.AddFile(manifest.Object{Key: manifest.DataName{ID: 9, Epoch: 1, Operator: "op", Ext: "sst"}.Key()}), ErrOvertaken.Error()},
-		{"a file that is not ours", b.AddFile(manifest.Object{Key: "data/x"}), "not one of ours"},
+		{"a file of a base that was canceled", b.AddFile(late), ErrOvertaken.Error()},
+		{"a file that nobody began", b.AddFile(manifest.Object{Key: manifest.DataName{ID: 9, Epoch: 2, Operator: "op", Ext: "sst"}.Key()}), ErrOvertaken.Error()},
 		{"a base of files that were not added", b.FinishBase(unnamed), "was not added"},
 		{"a base at another position", b.FinishBase(manifest.Base{Position: 2}), "none at position 2"},
 		{"two bases at a time", b.StartBase(1), "under way"},
@@ -171,6 +178,10 @@ func TestLedgerRefuses(t *testing.T) {
 		{"a file without a base", newBook(t, 1, nil).AddFile(late), "no base"},
 		{"a delta twice", b.AddDelta(manifest.Delta{Position: 1, Object: b.upload(7)}), "already there"},
 		{"a delta without a position", b.AddDelta(manifest.Delta{Position: 2, Object: b.upload(7)}), "never given"},
+		{"an upload without a base", func() error {
+			_, err := newBook(t, 1, nil).BeginFile(1, manifest.Digest{}, manifest.ExtSST)
+			return err
+		}(), "no base"},
 	} {
 		if c.err == nil || !strings.Contains(c.err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %q", c.name, c.err, c.want)
@@ -258,6 +269,53 @@ func TestLedgerSpare(t *testing.T) {
 	b.report(7, objects{f2}, nil)
 	if _, ok := b.Find(old.Size, old.SHA256); ok {
 		t.Error("found an object that the last report left out")
+	}
+}
+
+// The files of a base may take longer to upload than any number of reports.
+// Those reserve them without a digest, and the base is named in the end.
+func TestLedgerSlowUpload(t *testing.T) {
+	b := newBook(t, 1, nil)
+	d := b.delta()
+	b.must(b.StartBase(1))
+	f1, f2 := b.upload(1), b.upload(2) // for 1
+	unfinished := func(o manifest.Object) manifest.Object { return manifest.Object{Key: o.Key, Size: o.Size} }
+	for id := manifest.ID(1); id < 10; id++ {
+		b.barrier(id, id-1)
+		_, reserved, err := b.Report(id)
+		b.must(err)
+		if want := (objects{unfinished(f1), unfinished(f2)}); !slices.Equal(reserved, want) {
+			t.Fatalf("checkpoint %d reserves %v, want %v", id, reserved, want)
+		}
+		if _, ok := b.Find(f1.Size, f1.SHA256); ok {
+			t.Fatal("found what is still being uploaded")
+		}
+	}
+	b.must(b.AddFile(f2))
+	b.barrier(10, 9)
+	b.report(10, objects{d}, objects{f1, f2})
+	b.must(b.AddFile(f1))
+	b.finish(1, f1, f2)
+	b.barrier(11, 10)
+	b.report(11, objects{f1, f2}, nil)
+}
+
+// What is still being uploaded when a base is cancelled is let go, and so is
+// what was when the checkpoint was taken from which a task is restored: whether
+// it came to its end is not known.
+func TestLedgerForgetsUnfinished(t *testing.T) {
+	unfinished := manifest.Object{Key: manifest.DataName{ID: 4, Epoch: 1, Operator: "op", Ext: "sst"}.Key(), Size: 1}
+	b := newBook(t, 6, nil, unfinished)
+	if _, ok := b.Find(1, manifest.Digest{}); ok {
+		t.Error("found an object that may not exist")
+	}
+	b.must(b.StartBase(0))
+	late := b.upload(1)
+	b.CancelBase()
+	b.barrier(6, 5)
+	b.report(6, nil, nil)
+	if err := b.AddFile(late); err == nil {
+		t.Error("a file was added to a base that is canceled")
 	}
 }
 

@@ -232,11 +232,11 @@ type lockedLedger struct {
 	*Ledger
 }
 
-// FileName implements BaseLedger.
-func (l *lockedLedger) FileName(ext string) manifest.DataName {
+// BeginFile implements BaseLedger.
+func (l *lockedLedger) BeginFile(size int64, digest manifest.Digest, ext string) (manifest.Object, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.Ledger.FileName(ext)
+	return l.Ledger.BeginFile(size, digest, ext)
 }
 
 // Find implements BaseLedger.

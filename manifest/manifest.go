@@ -205,6 +205,11 @@ type Object struct {
 	SHA256 Digest // of the stored bytes
 }
 
+// Unfinished reports whether the object was still being uploaded when it was
+// reserved: its digest is zero. It is kept alive like others if it is there,
+// may never come to be, and is never found by its content nor read.
+func (o Object) Unfinished() bool { return o.SHA256 == Digest{} }
+
 // Digest is a SHA-256 digest. Its String is lower-case hexadecimal.
 type Digest [sha256.Size]byte
 
@@ -312,7 +317,8 @@ func (k *KeyedState) Whole() bool {
 }
 
 // Objects yields every object the checkpoint keeps alive, reserved ones and
-// packs too, each once, in no particular order.
+// packs too, each once, in no particular order. Those that are Unfinished need
+// not exist.
 func (m *Manifest) Objects() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
 		seen := make(map[string]struct{})

@@ -3,6 +3,10 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +15,7 @@ import (
 
 	"github.com/ckpt-io/ckpt/manifest"
 	"github.com/ckpt-io/ckpt/manifest/catalog"
+	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 // inspectDoc is one checkpoint in full.
@@ -140,17 +145,25 @@ func (s *session) inspect(ctx context.Context, e catalog.Entry, objects bool) (i
 		doc.Operators[i] = newOperatorDoc(op)
 	}
 	seen := make(map[string]bool)
-	add := func(o manifest.Object) {
-		if objects && !seen[o.Key] {
-			seen[o.Key] = true
-			doc.Objects = append(doc.Objects, objectDoc{a.storeKey(o.Key), o.Size, o.SHA256})
+	add := func(o manifest.Object) error {
+		if !objects || seen[o.Key] {
+			return nil
 		}
+		seen[o.Key] = true
+		o, err := s.stored(ctx, o)
+		if errors.Is(err, objectstore.ErrNotExist) {
+			return nil
+		}
+		doc.Objects = append(doc.Objects, objectDoc{a.storeKey(o.Key), o.Size, o.SHA256})
+		return err
 	}
 	if objects {
 		doc.Objects = []objectDoc{}
 	}
 	for _, p := range o.Packs() {
-		add(p)
+		if err := add(p); err != nil {
+			return inspectDoc{}, err
+		}
 	}
 	for at, err := range s.cat.Tasks(ctx, o) {
 		if err != nil {
@@ -158,11 +171,37 @@ func (s *session) inspect(ctx context.Context, e catalog.Entry, objects bool) (i
 		}
 		doc.Operators[at.Operator].Subtasks[at.Task.Index] = newTaskDoc(at.Task)
 		for o := range at.Task.Objects() {
-			add(o)
+			if err := add(o); err != nil {
+				return inspectDoc{}, err
+			}
 		}
 	}
 	slices.SortFunc(doc.Objects, func(a, b objectDoc) int { return cmp.Compare(a.Key, b.Key) })
 	return doc, nil
+}
+
+// stored is an object as it is in the store. Of one that was still being uploaded
+// it is not known whether it is there (ErrNotExist), and what it holds.
+func (s *session) stored(ctx context.Context, o manifest.Object) (manifest.Object, error) {
+	if !o.Unfinished() {
+		return o, nil
+	}
+	var err error
+	if o.SHA256, err = s.digest(ctx, o.Key); err != nil {
+		return o, fmt.Errorf("read reserved object: %w", err)
+	}
+	return o, nil
+}
+
+func (s *session) digest(ctx context.Context, key string) (d manifest.Digest, err error) {
+	r, _, err := s.store.Get(ctx, key, 0, -1)
+	if err != nil {
+		return d, err
+	}
+	defer r.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, r)
+	return manifest.Digest(h.Sum(nil)), err
 }
 
 // storeKey makes a key of the job one of the store URL.

@@ -147,7 +147,9 @@ func (v *verifier) addObjects(ctx context.Context, e catalog.Entry) error {
 	v.bytes += e.ManifestSize
 	seen := make(map[string]bool)
 	add := func(o manifest.Object) {
-		if !seen[o.Key] {
+		// What was reserved while it was uploaded is not needed, and may never
+		// have come to be.
+		if !seen[o.Key] && !o.Unfinished() {
 			seen[o.Key] = true
 			v.holders[o] = append(v.holders[o], e.ID)
 		}

@@ -247,10 +247,13 @@ type baseLedger struct {
 	run int
 }
 
-func (b baseLedger) FileName(ext string) manifest.DataName {
+func (b baseLedger) BeginFile(size int64, digest manifest.Digest, ext string) (manifest.Object, error) {
 	b.s.mu.Lock()
 	defer b.s.mu.Unlock()
-	return b.s.ledger.FileName(ext)
+	if b.s.base.run != b.run || b.s.base.cancel == nil {
+		return manifest.Object{}, errBaseCancelled
+	}
+	return b.s.ledger.BeginFile(size, digest, ext)
 }
 
 func (b baseLedger) Find(size int64, digest manifest.Digest) (manifest.Object, bool) {

@@ -5,6 +5,7 @@ package crashtest
 import (
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -160,7 +161,14 @@ func (l *lives) named() map[string]manifest.Digest {
 		}
 		named[jobName+"/"+e.ManifestKey()] = e.ManifestSHA256
 		for o := range m.Objects() {
-			named[jobName+"/"+o.Key] = o.SHA256
+			key := jobName + "/" + o.Key
+			if o.Unfinished() {
+				var err error
+				if o.SHA256, err = l.digest(key); errors.Is(err, objectstore.ErrNotExist) {
+					continue // and perhaps never will be there
+				}
+			}
+			named[key] = o.SHA256
 		}
 	}
 	return named

@@ -83,6 +83,7 @@ func TestControls(t *testing.T) {
 		{"base ahead of its checkpoint", FutureBase, Options{MaxPending: 2, Keep: 2}, "differ from"},
 		{"packs forgotten", ForgetPacks, Options{MaxPending: 2, Keep: 2}, "listed checkpoint"},
 		{"no reservations", NoReservations, Options{MaxPending: 3, Keep: 3}, "listed checkpoint"},
+		{"uploads are forgotten", ForgetUploads, Options{MaxPending: 1, Keep: 1}, "listed checkpoint"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

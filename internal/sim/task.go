@@ -206,6 +206,8 @@ func (t *task) report(ctx context.Context, r *rand.Rand) {
 		switch {
 		case t.p.w.opts.Break == NoReservations:
 			reserved = nil
+		case t.p.w.opts.Break == ForgetUploads:
+			reserved = slices.DeleteFunc(reserved, manifest.Object.Unfinished)
 		case t.p.w.opts.Break == KeepFewer:
 			reserved = above(reserved, tr.OldestBase)
 		case t.p.w.opts.Break == FutureBase && t.newest != nil:
@@ -255,7 +257,9 @@ func (t *task) materialize(ctx context.Context, r *rand.Rand) {
 		case err != nil || r.IntN(6) == 0 || t.final:
 			t.ledger.CancelBase()
 		case t.ledger.FinishBase(base) == nil:
-			t.newest = &base
+			if t.newest = &base; t.p.w.opts.Break == FutureBase {
+				t.newest = t.p.w.earlier(base)
+			}
 			t.p.w.count(func(s *Stats) { s.Bases++ })
 		}
 		t.mu.Unlock()
@@ -290,7 +294,29 @@ func (t *task) base(ctx context.Context, r *rand.Rand, content state, position u
 	return out, nil
 }
 
-// baseFile stores one file, again under a new name when a report overtook it.
+// earlier is a base with the same content under names with ids one lower, for
+// the control that names it too early: a manifest refuses names from its future.
+func (w *world) earlier(b manifest.Base) *manifest.Base {
+	store := objectstore.Prefix(w.store, jobName)
+	b.Files = slices.Clone(b.Files)
+	for i, f := range b.Files {
+		n, err := manifest.ParseDataKey(f.Object.Key)
+		if err != nil || n.ID <= 1 {
+			continue
+		}
+		n.ID--
+		data, _, err := objectstore.ReadAll(context.Background(), store, f.Object.Key, f.Object.Size)
+		if err == nil {
+			_, err = store.Put(context.Background(), n.Key(), objectstore.Bytes(data), objectstore.PutOptions{})
+		}
+		if err == nil {
+			b.Files[i].Object.Key = n.Key()
+		}
+	}
+	return &b
+}
+
+// baseFile stores one file, or finds it.
 func (t *task) baseFile(ctx context.Context, data []byte) (manifest.Object, error) {
 	for {
 		t.mu.Lock()
@@ -299,19 +325,21 @@ func (t *task) baseFile(ctx context.Context, data []byte) (manifest.Object, erro
 			return manifest.Object{}, context.Canceled
 		}
 		o, have := t.ledger.Find(int64(len(data)), digest(data))
-		name := t.ledger.FileName(manifest.ExtSST)
-		if t.p.w.opts.Break == FutureBase && name.ID > 1 {
-			name.ID-- // or the manifest would refuse a name from its future
+		var err error
+		if !have {
+			o, err = t.ledger.BeginFile(int64(len(data)), digest(data), manifest.ExtSST)
 		}
 		t.mu.Unlock()
+		if err != nil {
+			return o, err // no base is under way: canceled
+		}
 		if !have {
-			var err error
-			if o, err = t.p.put(ctx, name.Key(), data); err != nil {
+			if o, err = t.p.put(ctx, o.Key, data); err != nil {
 				return o, err
 			}
 		}
 		t.mu.Lock()
-		err := t.ledger.AddFile(o)
+		err = t.ledger.AddFile(o)
 		t.mu.Unlock()
 		if !errors.Is(err, incremental.ErrOvertaken) {
 			return o, err
