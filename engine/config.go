@@ -72,6 +72,20 @@ type Config struct {
 	// (rule R4).
 	SkipProbe bool
 
+	// StoreBytesPerSecond bounds what all of this job reads from and writes to
+	// Store, in bytes per second, StoreRequests the requests under way at a
+	// time (2 or more); 0 means no limit. Checkpoints and reads of state that
+	// is not local yet go first, then restores, new bases, and deletions.
+	StoreBytesPerSecond int64
+	StoreRequests       int
+	// Limiter takes the place of these two, to share limits with other jobs
+	// of the process.
+	Limiter *objectstore.Limiter
+	// SweepInterval is the time from one look for objects that crashes and
+	// aborted uploads left behind to the next, besides the one at the start: it
+	// lists all that the job has stored. 0 means 1 hour; negative, none.
+	SweepInterval time.Duration
+
 	// OverlayBytes bounds the written but not yet spilled state of one
 	// subtask, 64 KiB to 16 GiB; 0 means state.DefaultOverlayBytes.
 	OverlayBytes int64
@@ -198,6 +212,18 @@ func (c Config) withDefaults() (Config, int, error) {
 	if c.LocalRecovery.MaxBytes < 0 {
 		errs = append(errs, fmt.Errorf("local recovery with %d bytes: want 0 or more", c.LocalRecovery.MaxBytes))
 	}
+	if c.Limiter != nil && (c.StoreBytesPerSecond != 0 || c.StoreRequests != 0) {
+		errs = append(errs, errors.New("limiter and limits of bytes or requests exclude each other"))
+	}
+	if c.StoreBytesPerSecond != 0 || c.StoreRequests != 0 {
+		l, err := objectstore.NewLimiter(objectstore.LimiterOptions{
+			BytesPerSecond: c.StoreBytesPerSecond, Requests: c.StoreRequests,
+		})
+		if err != nil {
+			errs = append(errs, err)
+		}
+		c.Limiter = l
+	}
 	if c.Fresh && c.From != 0 {
 		errs = append(errs, errors.New("fresh and from exclude each other"))
 	}
@@ -221,6 +247,9 @@ func (c Config) withDefaults() (Config, int, error) {
 	}
 	if c.CancelTimeout == 0 {
 		c.CancelTimeout = time.Minute
+	}
+	if c.SweepInterval == 0 {
+		c.SweepInterval = time.Hour
 	}
 	if c.CacheBytes == 0 {
 		c.CacheBytes = 64 << 20

@@ -287,7 +287,7 @@ func (x *execution) openState(ctx context.Context, s *subtask) (*state.Store, er
 		Operator: s.node.uid, Subtask: s.index, KeyGroups: s.keyGroups,
 		Epoch: x.epoch, NextID: x.owner.Head().NextID,
 		Restored: s.restored.Keyed, Reserved: s.restored.Reserved,
-		KeyCodec: s.node.keyCodec, Store: x.store,
+		KeyCodec: s.node.keyCodec, Store: x.store, Limiter: x.cfg.Limiter,
 		Dir:          filepath.Join(x.dir, s.node.uid, strconv.Itoa(s.index)),
 		OverlayBytes: x.cfg.OverlayBytes, Caches: x.caches, Local: x.local.objects, Materialize: x.cfg.Materialize,
 		OnBase: materialized, MaxUnsentBytes: x.cfg.MaxUnsentBytes, Compression: x.cfg.Compression,

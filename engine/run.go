@@ -108,9 +108,14 @@ func newRunner(job *Job, cfg Config) (*runner, error) {
 		}
 		r.store = r.sealed
 	}
-	r.catalog = catalog.New(r.store, job.name)
+	r.catalog = catalog.New(r.limited(objectstore.Urgent), job.name)
 	r.caches = state.NewCaches(cfg.CacheBytes, openFiles())
 	return r, nil
+}
+
+// limited is the job's part of the store for transfers of one class.
+func (r *runner) limited(class objectstore.Class) objectstore.Store {
+	return objectstore.Limit(r.store, r.cfg.Limiter, class)
 }
 
 func (r *runner) close() {

@@ -13,12 +13,25 @@ import (
 // What is read is paced as the caller reads it, what is written as the store
 // reads the body, so that an attempt that is made again pays again. A Get
 // counts as a request until its reader came to its end or was closed. Calls
-// that wait for their turn end with their context.
+// that wait for their turn end with their context. Of a [Transformer] the store
+// underneath is limited: that is what is sent.
 func Limit(s Store, l *Limiter, class Class) Store {
 	if l == nil {
 		return s
 	}
+	if t, ok := s.(Transformer); ok {
+		return t.Over(func(under Store) Store { return Limit(under, l, class) })
+	}
 	return &limited{store: s, limiter: l, class: class}
+}
+
+// Transformer is a Store that stores other bytes in a store underneath than it
+// is given.
+type Transformer interface {
+	Store
+	// Over is the same Store over another one underneath: what wrap makes of the
+	// one that there is.
+	Over(wrap func(under Store) Store) Store
 }
 
 type limited struct {

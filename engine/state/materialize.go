@@ -9,6 +9,7 @@ import (
 
 	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 // materialization is the base under way, if any, and what bases cost.
@@ -68,8 +69,8 @@ func (s *Store) sendBase(ctx context.Context, run int) {
 	s.work.Go(func() {
 		defer files.Release()
 		base, stats, err := incremental.UploadBase(ctx, files, incremental.UploadBaseOptions{
-			Uploader: s.uploader, Ledger: baseLedger{s, run}, Position: position, Wait: s.giveWay,
-			Local: s.opts.Local,
+			Uploader: incremental.Uploader{Store: s.opts.limited(objectstore.Materializing)},
+			Ledger:   baseLedger{s, run}, Position: position, Wait: s.giveWay, Local: s.opts.Local,
 		})
 		s.endBase(run, base, stats, err)
 	})

@@ -44,6 +44,9 @@ type Options struct {
 
 	// Store is the job's part of the object store.
 	Store objectstore.Store
+	// Limiter shares out what may be read from and written to Store; nil means
+	// no limits. Deltas and reads of what is not local are Urgent.
+	Limiter *objectstore.Limiter
 	// Dir is the store's own local directory. It must be missing or empty;
 	// Close removes it.
 	Dir string
@@ -129,6 +132,11 @@ type MaterializePolicy struct {
 	// MinBytes of deltas are never worth a base by their size alone. 0 means
 	// 8 MiB.
 	MinBytes int64
+}
+
+// limited is the object store for transfers of one class.
+func (o *Options) limited(class objectstore.Class) objectstore.Store {
+	return objectstore.Limit(o.Store, o.Limiter, class)
 }
 
 // withDefaults refuses bad values with all reasons at once.

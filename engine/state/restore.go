@@ -11,6 +11,7 @@ import (
 
 	"github.com/ckpt-io/ckpt/incremental"
 	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 // RestoreMode says when the bytes of a restored state become local.
@@ -46,7 +47,7 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	}
 	disk := s.disk()
 	if s.opts.Restore == Lazy {
-		s.remote = incremental.NewRemoteFS(background, disk, s.opts.Store)
+		s.remote = incremental.NewRemoteFS(background, disk, s.opts.limited(objectstore.Urgent))
 		s.fs = incremental.NewRecordFS(s.remote)
 	} else {
 		s.fs = incremental.NewRecordFS(disk)
@@ -64,7 +65,7 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 		from = *s.opts.Restored
 	}
 	restore := incremental.RestoreOptions{
-		Store: s.opts.Store, State: from, Dir: s.dbDir(), FS: s.fs, Local: s.opts.Local,
+		Store: s.opts.limited(objectstore.Restoring), State: from, Dir: s.dbDir(), FS: s.fs, Local: s.opts.Local,
 	}
 	if s.opts.Caches != nil {
 		restore.FileCache = s.opts.Caches.files
@@ -106,7 +107,7 @@ func (s *Store) isRemote() bool {
 func (s *Store) hydrate(ctx context.Context) {
 	began := time.Now()
 	objects, bytes := s.remote.Left()
-	opts := incremental.HydrateOptions{DB: s.db}
+	opts := incremental.HydrateOptions{DB: s.db, Store: s.opts.limited(objectstore.Restoring)}
 	if c := s.opts.Caches; c != nil {
 		opts.Streams = c.hydrations
 	}

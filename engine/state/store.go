@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/ckpt-io/ckpt/incremental"
+	"github.com/ckpt-io/ckpt/objectstore"
 )
 
 // Store is the keyed state of one subtask. SetKey, Get, Put, Delete, Scan,
@@ -80,7 +81,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	}
 	s := &Store{
 		opts:     o,
-		uploader: incremental.Uploader{Store: o.Store},
+		uploader: incremental.Uploader{Store: o.limited(objectstore.Urgent)},
 		active:   newOverlay(),
 		hydrated: make(chan struct{}),
 		wake:     make(chan struct{}, 1),

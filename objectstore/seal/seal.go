@@ -33,7 +33,7 @@ var ErrNoKeys = errors.New("encryption without keys")
 type Store struct {
 	under   objectstore.Store
 	keys    *Keys
-	headers headers
+	headers *headers // shared by what Over returns
 }
 
 // New returns the encrypted store within store. It does no I/O; see
@@ -42,11 +42,16 @@ func New(store objectstore.Store, keys *Keys) (*Store, error) {
 	if keys == nil || len(keys.keys) == 0 {
 		return nil, ErrNoKeys
 	}
-	return &Store{under: store, keys: keys}, nil
+	return &Store{under: store, keys: keys, headers: new(headers)}, nil
 }
 
 // KeyIDs implements objectstore.KeyHolder.
 func (s *Store) KeyIDs() []string { return s.keys.IDs() }
+
+// Over implements objectstore.Transformer.
+func (s *Store) Over(wrap func(under objectstore.Store) objectstore.Store) objectstore.Store {
+	return &Store{under: wrap(s.under), keys: s.keys, headers: s.headers}
+}
 
 // plain reports whether an object is stored as it is.
 func plain(key string) bool {
