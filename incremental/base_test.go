@@ -307,6 +307,89 @@ func TestUploadBaseLargeManifest(t *testing.T) {
 	}
 }
 
+// Of the files that are no tables, only the largest is ever an object, unless
+// the others would swell every manifest.
+func TestUploadBaseInlines(t *testing.T) {
+	for _, tc := range []struct {
+		sizes []int
+		want  []bool
+	}{
+		{[]int{0, inlineSize, inlineSize}, []bool{true, true, true}},
+		{[]int{inlineSize + 1, 0}, []bool{false, true}},
+		{[]int{20 << 10, 300 << 10, 40 << 10}, []bool{true, false, true}},
+		{[]int{20 << 10, 300 << 10, 50 << 10, 10}, []bool{false, false, false, true}},
+	} {
+		var files []CapturedFile
+		for _, n := range tc.sizes {
+			files = append(files, CapturedFile{content: make([]byte, n)})
+		}
+		if got := inlined(files); !slices.Equal(got, tc.want) {
+			t.Errorf("of files with sizes %v stand in the manifest: %v, want %v", tc.sizes, got, tc.want)
+		}
+	}
+}
+
+// A base with one new table, in a database of many, costs its upload and at
+// most one more.
+func TestBaseOfOneNewTable(t *testing.T) {
+	faulty := storetest.NewFaulty(objectstore.NewMem(), 1)
+	fs := NewRecordFS(vfs.NewMem())
+	opts := PebbleOptions(DBOptions{FS: fs})
+	opts.DisableAutomaticCompactions = true
+	db, err := pebble.Open("/db", opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	l := NewLedger(LedgerOptions{Operator: "op", Epoch: 1, NextID: 1, KeyGroups: allGroups})
+	id := manifest.ID(0)
+	made := 0
+	base := func(tables int) (puts int) {
+		for range tables {
+			made++
+			path := fmt.Sprintf("/table-%d", made)
+			key := []byte(path)
+			if _, err := WriteDelta(fs, path, slices.Values([]Entry{{Key: key, Value: key}})); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Ingest(t.Context(), []string{path}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		faulty.Forget()
+		if err := l.StartBase(0); err != nil {
+			t.Fatal(err)
+		}
+		c, err := CaptureBase(db, fs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, _, err := UploadBase(t.Context(), c, UploadBaseOptions{Uploader: Uploader{faulty}, Ledger: l})
+		if err := errors.Join(err, c.Release(), l.FinishBase(b)); err != nil {
+			t.Fatal(err)
+		}
+		id++
+		if err := l.Barrier(Barrier{ID: id, OldestBase: id - 1}); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := l.Report(id); err != nil {
+			t.Fatal(err)
+		}
+		return len(faulty.Calls())
+	}
+	if n := base(300); n < 300 {
+		t.Errorf("first base of 300 tables took %d requests", n)
+	}
+	for range 3 {
+		if n := base(1); n < 1 || n > 2 {
+			t.Errorf("base with one new table took %d requests, want at most 2", n)
+		}
+	}
+	if n := base(0); n > 1 {
+		t.Errorf("base with nothing new took %d requests, want at most 1", n)
+	}
+}
+
 // BenchmarkCaptureBase is what a capture costs the goroutine that ingests.
 func BenchmarkCaptureBase(b *testing.B) {
 	for _, n := range []int{100, 1000} {

@@ -14,9 +14,15 @@ import (
 	"github.com/ckpt-io/ckpt/manifest"
 )
 
-// inlineSize is the largest file of a base that stands in the manifest, of
-// every checkpoint that names the base.
-const inlineSize = 8 << 10
+const (
+	// inlineSize is the largest file of a base that stands in the manifest, of
+	// every checkpoint that names the base.
+	inlineSize = 8 << 10
+	// inlineMore is what the files above that may take together if they stand
+	// there all the same, all but the largest, so that besides its tables a base
+	// costs one request at most.
+	inlineMore = 64 << 10
+)
 
 // BaseLedger is the part of a Ledger that UploadBase needs. Its methods are
 // called by several goroutines at a time: an implementation locks.
@@ -65,12 +71,13 @@ func UploadBase(ctx context.Context, c *BaseCapture, opts UploadBaseOptions) (ma
 	if opts.Parallel <= 0 {
 		opts.Parallel = 4
 	}
+	inline := inlined(c.Files)
 	packs := newPacking(up, c, &b)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(opts.Parallel)
 	for i, f := range c.Files {
 		b.Files[i].Name = f.Name
-		if f.path == "" && len(f.content) <= inlineSize {
+		if f.path == "" && inline[i] {
 			b.Files[i].Inline = f.content
 			continue
 		}
@@ -89,6 +96,32 @@ func UploadBase(ctx context.Context, c *BaseCapture, opts UploadBaseOptions) (ma
 		return manifest.Base{}, up.stats, err
 	}
 	return b, up.stats, nil
+}
+
+// inlined says which files stand in the manifest: of those that are no tables
+// the small ones, and the others but the largest if they are not too much.
+func inlined(files []CapturedFile) []bool {
+	out := make([]bool, len(files))
+	largest, more := -1, 0
+	for i, f := range files {
+		out[i] = f.path == ""
+		if n := len(f.content); n > inlineSize {
+			more += n
+			if largest < 0 || n > len(files[largest].content) {
+				largest = i
+			}
+		}
+	}
+	if largest < 0 {
+		return out
+	}
+	out[largest] = false
+	if more-len(files[largest].content) > inlineMore {
+		for i, f := range files {
+			out[i] = out[i] && len(f.content) <= inlineSize
+		}
+	}
+	return out
 }
 
 type baseUpload struct {
