@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -397,4 +400,58 @@ func TestSweepsNowAndThen(t *testing.T) {
 			t.Errorf("%d checkpoints aborted, failures: %v", aborted, c.failed)
 		}
 	})
+}
+
+// Objects that must not be deleted, for they are locked, hold up nothing: the
+// job goes on, and what was refused is deleted once it may be.
+func TestF45_LockedObjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var locked atomic.Bool
+		locked.Store(true)
+		c, stop := startClocked(t, func(kind fakes3.Kind, r *http.Request) (*http.Response, error) {
+			if kind != fakes3.Delete || !locked.Load() {
+				return nil, nil
+			}
+			return refuseDeletes(r)
+		}, nil)
+		manifests := func() (n int) {
+			for _, err := range c.store.List(t.Context(), "count/"+manifest.ManifestsPrefix, "") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				n++
+			}
+			return n
+		}
+		time.Sleep(2 * time.Minute)
+		done, aborted := c.checkpoints()
+		if n := manifests(); done < 115 || aborted > 0 || n < 115 {
+			t.Errorf("%d checkpoints, %d aborted, %d manifests left; want all", done, aborted, n)
+		}
+		locked.Store(false)
+		time.Sleep(time.Minute)
+		stop()
+		if n := manifests(); n != 3 || len(c.failed) > 0 {
+			t.Errorf("%d manifests are left, want the 3 that are kept; failures: %v", n, c.failed)
+		}
+	})
+}
+
+var keyElement = regexp.MustCompile("<Key>[^<]*</Key>")
+
+// refuseDeletes is the answer of a bucket in which every object is locked.
+func refuseDeletes(r *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	b.WriteString(`<?xml version="1.0"?><DeleteResult>`)
+	for _, key := range keyElement.FindAllString(string(body), -1) {
+		fmt.Fprintf(&b, "<Error>%s<Code>AccessDenied</Code><Message>object is locked</Message></Error>", key)
+	}
+	b.WriteString("</DeleteResult>")
+	rec := httptest.NewRecorder()
+	rec.WriteString(b.String())
+	return rec.Result(), nil
 }

@@ -89,6 +89,9 @@ func (s *Store) judgeAnswer(err error, resp *smithyhttp.ResponseError) verdict {
 		if code == "NoSuchBucket" {
 			return verdict{err: fmt.Errorf("%w: %q", objectstore.ErrNoBucket, s.opts.Bucket)}
 		}
+		if code == "InvalidObjectState" {
+			return verdict{err: is(fmt.Errorf("%w: the object is archived; have the bucket restore it (RestoreObject), and leave the job's prefix out of lifecycle transitions", objectstore.ErrRefused))}
+		}
 		known.err = is(known.err)
 		known.maybe = status < 300 || status >= 500 && known.retry
 		return known
@@ -134,7 +137,7 @@ var byCode = map[string]verdict{
 	"XAmzContentChecksumMismatch":    {err: objectstore.ErrUnavailable, retry: true},
 	"IncompleteBody":                 {err: objectstore.ErrUnavailable, retry: true},
 	"RequestTimeout":                 {err: objectstore.ErrUnavailable, retry: true},
-	"InvalidObjectState":             {err: objectstore.ErrRefused}, // archived
+	"InvalidObjectState":             {err: objectstore.ErrRefused}, // archived; see judgeAnswer
 	"NotImplemented":                 {err: objectstore.ErrRefused}, // a condition, as a rule
 	"ObjectParentIsFile":             {err: objectstore.ErrBadKey},  // a key is another's directory
 	"KeyTooLongError":                {err: objectstore.ErrBadKey},

@@ -144,6 +144,45 @@ func TestExpiredCredentialsAreRenewed(t *testing.T) {
 	}
 }
 
+// TestF43_PartsAfterExpiry: of a large object that is being uploaded when the
+// credentials expire, only the parts that were refused go up again.
+func TestF43_PartsAfterExpiry(t *testing.T) {
+	expired := func(kind string, n int) fault {
+		if kind == "part" && n == 2 {
+			return answer(400, "ExpiredToken")
+		}
+		return nil
+	}
+	s, w := wired(t, expired, inParts, func(o *s3.Options) {
+		o.Credentials, o.PartConcurrency = aws.NewCredentialsCache(&rotating{}), 1
+	})
+	if _, err := putLarge(t.Context(), s, large(), absent); err != nil {
+		t.Fatal(err)
+	}
+	wantBody(t, s, "large", string(large()))
+	if w.sent("begin") != 1 || w.sent("part") != 4 || w.sent("abort") != 0 {
+		t.Errorf("%d uploads begun, %d parts sent, %d aborts; want 1, 3 and a retry, none", w.sent("begin"), w.sent("part"), w.sent("abort"))
+	}
+	keys := map[string]bool{}
+	for _, r := range w.seen {
+		keys[strings.SplitN(r.Header.Get("Authorization"), "/", 2)[0]] = true
+	}
+	if len(keys) != 2 {
+		t.Errorf("requests are signed by %v, want the old and the new credentials", keys)
+	}
+}
+
+// TestF45_Archived: what a lifecycle rule has moved out of reach is refused with
+// what to do about it, at once.
+func TestF45_Archived(t *testing.T) {
+	s, w := wired(t, always("get", answer(403, "InvalidObjectState")))
+	_, _, err := s.Get(t.Context(), "k", 0, -1)
+	wantError(t, "Get", err, objectstore.ErrRefused)
+	if err == nil || !strings.Contains(err.Error(), "archived") || !strings.Contains(err.Error(), "RestoreObject") || w.sent("get") != 1 {
+		t.Errorf("Get: %v after %d requests", err, w.sent("get"))
+	}
+}
+
 func noAWS(t *testing.T) {
 	for _, k := range []string{"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION", "AWS_ENDPOINT_URL"} {
 		t.Setenv(k, "")
