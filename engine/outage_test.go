@@ -32,7 +32,7 @@ import (
 )
 
 // clocked is a job on S3, both without a network and with the clock of the
-// bubble it runs in, that counts a word every 10 ms.
+// bubble it runs in, that counts a word every 100 ms.
 type clocked struct {
 	server *fakes3.Server
 	store  objectstore.Store
@@ -56,7 +56,7 @@ func (c *clocked) checkpoints() (completed, aborted int) {
 	return c.completed, c.aborted
 }
 
-// ticking emits one word every 10 ms and counts them in its position.
+// ticking emits one word every 100 ms and counts them in its position.
 type ticking struct{}
 
 func (ticking) Splits(context.Context) ([]manifest.Split, error) {
@@ -80,7 +80,7 @@ func (r *tickingReader) Restore(_ context.Context, splits []manifest.Split) (err
 }
 
 func (r *tickingReader) Poll(ctx context.Context, emit func(int64)) error {
-	timer := time.NewTimer(10 * time.Millisecond)
+	timer := time.NewTimer(100 * time.Millisecond)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -223,8 +223,8 @@ func TestF29_SlowDownStorm(t *testing.T) {
 				if n := sumOf(c.server.Requests()) - began - normal; n > 2*normal {
 					t.Errorf("%d requests in the storm, %d in a minute before", n, normal)
 				}
-				if n := c.processed() - processed; n < 5900 {
-					t.Errorf("%d records were processed in the storm, want 6000", n)
+				if n := c.processed() - processed; n < 590 {
+					t.Errorf("%d records were processed in the storm, want 600", n)
 				}
 				inStorm, _ := c.checkpoints()
 				storm.Store(false)
@@ -274,7 +274,7 @@ func TestF46_StoreOutOfReach(t *testing.T) {
 				}
 				stop()
 				switch {
-				case tolerable > 0 && (len(c.failed) > 0 || ran < 59_000):
+				case tolerable > 0 && (len(c.failed) > 0 || ran < 5_900):
 					t.Errorf("%d records while the store was out of reach, failures: %v", ran, c.failed)
 				case tolerable == 0 && (len(c.failed) == 0 || !errors.Is(c.failed[0], objectstore.ErrUnavailable)):
 					t.Errorf("failures are %v, want them to say that the store is unavailable", c.failed)
@@ -307,7 +307,7 @@ func TestF43_CredentialsExpire(t *testing.T) {
 		chain.expire(false)
 		time.Sleep(time.Minute)
 		_, aborted = c.checkpoints()
-		if n := c.processed() - processed; aborted == 0 || n < 5900 {
+		if n := c.processed() - processed; aborted == 0 || n < 590 {
 			t.Errorf("without credentials %d checkpoints failed and %d records were processed in a minute", aborted, n)
 		}
 		done, _ = c.checkpoints()
