@@ -364,7 +364,7 @@ func TestBaseOfOneNewTable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b, _, err := UploadBase(t.Context(), c, UploadBaseOptions{Uploader: Uploader{faulty}, Ledger: l})
+		b, _, err := UploadBase(t.Context(), c, UploadBaseOptions{Uploader: Uploader{faulty}, Ledger: l, Parallel: 1})
 		if err := errors.Join(err, c.Release(), l.FinishBase(b)); err != nil {
 			t.Fatal(err)
 		}
