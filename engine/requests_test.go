@@ -137,7 +137,7 @@ func startWired(t testing.TB, change func(*engine.Config)) *wired {
 		Store: w.faulty, StateDir: t.TempDir(), Parallelism: tallies, SkipProbe: true, Stop: stop,
 		Checkpoint:  coordinator.Config{Interval: 5 * time.Millisecond, Keep: 10_000},
 		Restart:     engine.NoRestart(),
-		Materialize: state.MaterializePolicy{MaxDeltas: -1, MaxRatio: -1},
+		Materialize: state.MaterializePolicy{MaxDeltas: -1, MaxReads: -1},
 		Events:      engine.Events{Checkpoints: coordinator.Listener{Completed: func(c coordinator.Completed) { w.completed <- c }}},
 	}
 	if change != nil {
