@@ -7,7 +7,7 @@ STATIC   := $(TOOLS)/staticcheck
 FUZZTIME ?= 20s
 COUNT    ?= 6
 
-.PHONY: demo test race lint integration crash sim fuzz bench tidy-check generate tools vuln cross faults behaviours clean
+.PHONY: demo test race lint integration crash sim fuzz bench bench-report bench-full bench-tools tidy-check generate tools vuln cross faults behaviours clean
 
 demo: ## the whole story on this machine
 	$(GO) run ./cmd/ckpt demo
@@ -39,8 +39,25 @@ fuzz: ## every fuzz target for FUZZTIME
 			echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 		done; done; done
 
-bench: ## every benchmark, COUNT times
-	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) ./...
+# Whole checkpoints and recoveries stand in ./bench and take minutes each; they
+# repeat what they compare by themselves.
+bench: ## the benchmarks of single packages, COUNT times
+	$(GO) test -run '^$$' -bench . -benchmem -count $(COUNT) $$($(GO) list ./... | grep -v '/bench$$')
+
+BENCH_ENV = CKPT_BENCH_COMMIT=$$(git describe --always --dirty --exclude '*')
+
+bench-report: bench-tools ## all claims against their peers, and bench/results from it: under 20 minutes on two cores
+	CKPT_BENCH_OUT=$(CURDIR)/bench/results $(BENCH_ENV) $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m ./bench
+	$(GO) run ./bench/report bench/results docs/tuning.md
+	cd tools/plot && $(GO) run . $(CURDIR)/bench/results
+
+bench-full: bench-tools $(TOOLS)/minio ## the same with MinIO, 5 GB and the whole matrix, into bench/results-full: hours
+	mkdir -p bench/results-full
+	CKPT_BENCH_OUT=$(CURDIR)/bench/results-full CKPT_BENCH_FULL=1 $(BENCH_ENV) $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 6h ./bench
+	$(GO) run ./bench/report bench/results-full
+	cd tools/plot && $(GO) run . $(CURDIR)/bench/results-full
+
+bench-tools: $(VERSITY) $(TOOLS)/rclone ## the pinned servers and peers that benchmarks start
 
 faults: $(VERSITY) ## which rows of the fault catalogue have a passing test
 	CKPT_VERSITYGW=$(VERSITY) $(GO) test -json ./... | $(GO) run ./internal/rows faults
@@ -51,6 +68,7 @@ behaviours: $(VERSITY) ## which behaviours have a passing test
 tidy-check: ## go.mod and go.sum are what the code needs
 	$(GO) mod tidy -diff
 	cd tools && $(GO) mod tidy -diff
+	cd tools/plot && $(GO) mod tidy -diff
 
 generate: ## Go code of manifest.proto
 	mkdir -p $(TOOLS)
@@ -70,6 +88,16 @@ tools: $(VERSITY) $(STATIC) ## build the pinned tools into .cache
 $(VERSITY): tools/go.mod tools/go.sum
 	@mkdir -p $(TOOLS)
 	cd tools && $(GO) build -o $@ github.com/versity/versitygw/cmd/versitygw
+	@touch $@
+
+$(TOOLS)/rclone: tools/rclone/go.mod tools/rclone/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools/rclone && $(GO) build -o $@ github.com/rclone/rclone
+	@touch $@
+
+$(TOOLS)/minio: tools/minio/go.mod tools/minio/go.sum
+	@mkdir -p $(TOOLS)
+	cd tools/minio && $(GO) build -o $@ github.com/minio/minio
 	@touch $@
 
 $(STATIC): tools/go.mod tools/go.sum
