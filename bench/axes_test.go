@@ -39,7 +39,7 @@ func axes() []setting {
 		}
 	}
 	if conf.full {
-		sizes, places = append(sizes, 5000), append(places, minio)
+		sizes, places = append(sizes, fullFactor*conf.stateMB), append(places, minio)
 		for _, place := range places {
 			for _, size := range sizes {
 				for _, n := range tasks {

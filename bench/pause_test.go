@@ -22,17 +22,18 @@ const (
 	pauseWrites   = 5000 // before each capture: 1 MB
 )
 
-// sizes are those over which a figure is to be flat.
+// sizes are those over which a figure is to be flat: 100 MB to 1 GB, and 5 GB
+// in a full run, or as much less as the whole run is smaller.
 func sizes() []int {
-	out := []int{min(100, conf.stateMB)}
-	if conf.stateMB > 100 {
-		out = append(out, conf.stateMB)
-	}
+	out := []int{max(1, conf.stateMB/10), conf.stateMB}
 	if conf.full {
-		out = append(out, 5000)
+		out = append(out, fullFactor*conf.stateMB)
 	}
 	return out
 }
+
+// fullFactor is how much larger the largest state of a full run is.
+const fullFactor = 5
 
 // BenchmarkPause measures for how long a checkpoint holds up the task that it
 // captures: a capture here, a flush and a checkpoint of Pebble's there, after
@@ -62,9 +63,7 @@ func BenchmarkPause(b *testing.B) {
 				}
 				rec.sample(fmt.Sprintf("pause of Flush+Checkpoint, p99, %d MB", s.sizeMB), round, "µs", peer, 0)
 			}
-			if last := len(ours) - 1; last > 0 {
-				rec.sample(figures.PauseFlat, round, "µs", p99[last], p99[0])
-			}
+			rec.sample(figures.PauseFlat, round, "µs", p99[len(p99)-1], p99[0])
 		}
 		for _, s := range ours {
 			s.close(b)

@@ -121,9 +121,7 @@ func BenchmarkFirstRecord(b *testing.B) {
 				rec.point(figures.PlotRestore, "lazy: first record", float64(sizeMB), l.Total.Seconds())
 				rec.point(figures.PlotRestore, "eager: first record", float64(sizeMB), e.Total.Seconds())
 			}
-			if len(lazy) > 1 {
-				rec.sample(figures.FirstFlat, round, "s", lazy[len(lazy)-1], lazy[0])
-			}
+			rec.sample(figures.FirstFlat, round, "s", lazy[len(lazy)-1], lazy[0])
 		}
 	})
 	rec.report(b, figures.FirstRecord, "ratio")

@@ -121,9 +121,6 @@ func (c *Classic) Upload(ctx context.Context, raw Raw, dir string) (bytes int64,
 	return raw.PutFiles(ctx, dir, names)
 }
 
-// Forget makes the next Upload a full copy.
-func (c *Classic) Forget() { clear(c.uploaded) }
-
 // Settle waits until no compaction is under way: a state that has been there
 // for long.
 func (c *Classic) Settle(ctx context.Context) error {
