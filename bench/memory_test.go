@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -26,22 +28,28 @@ const (
 	memoryRounds      = 3
 	memoryOverlay     = 32 << 20
 	memoryCache       = 64 << 20
-	memoryCheckpoints = 5
+	memoryCheckpoints = 3
 )
 
 // memoryWork is what a child process does, and measures its memory by.
 type memoryWork struct {
-	What             string // "checkpoint" or "restore"
+	What             string // one of the constants below
 	Endpoint, Prefix string
 	Dir              string
 	Tasks, Keys      int
 }
 
+const (
+	workCheckpoint = "checkpoint"
+	workEager      = "eager restore"
+	workLazy       = "lazy restore, until hydrated"
+)
+
 // memoryUsed are the resident bytes of the child.
 type memoryUsed struct{ Base, Peak int64 }
 
 // BenchmarkMemory measures the resident memory of a process of its own: at its
-// peak while it restores the state eagerly; and at its peak while it
+// peak while it restores the state in either mode, and at its peak while it
 // checkpoints a state that is written to faster than it can be saved, so that
 // overlays and caches are full and their limits may be left out of account.
 func BenchmarkMemory(b *testing.B) {
@@ -54,12 +62,13 @@ func BenchmarkMemory(b *testing.B) {
 		prefix := p.fixture(b, conf.stateMB, conf.tasks)
 		work := memoryWork{Endpoint: p.server.Endpoint, Tasks: conf.tasks, Keys: load.Keys(int64(conf.stateMB) * mb)}
 		for round := range memoryRounds {
-			work.What, work.Prefix = "restore", prefix
+			for figure, what := range map[string]string{figures.MemRestore: workEager, figures.MemLazy: workLazy} {
+				work.What, work.Prefix = what, prefix
+				used := work.start(b)
+				rec.sample(figure, round, "MB", float64(used.Peak-used.Base)/mb/float64(conf.tasks), 0)
+			}
+			work.What, work.Prefix = workCheckpoint, p.clone(b, prefix)
 			used := work.start(b)
-			rec.sample(figures.MemRestore, round, "MB", float64(used.Peak-used.Base)/mb/float64(conf.tasks), 0)
-
-			work.What, work.Prefix = "checkpoint", p.clone(b, prefix)
-			used = work.start(b)
 			limits := int64(memoryCache + conf.tasks*memoryOverlay)
 			rec.sample(figures.MemCheckpoint, round, "MB", float64(used.Peak-used.Base-limits)/mb/float64(conf.tasks), 0)
 			rec.sample("memory of the whole process at its peak, during checkpoints", round, "MB", float64(used.Peak)/mb, 0)
@@ -67,7 +76,8 @@ func BenchmarkMemory(b *testing.B) {
 		}
 	})
 	rec.report(b, figures.MemCheckpoint, "checkpoint-MB")
-	rec.report(b, figures.MemRestore, "restore-MB")
+	rec.report(b, figures.MemRestore, "eager-MB")
+	rec.report(b, figures.MemLazy, "lazy-MB")
 }
 
 // start runs the work in a child process.
@@ -118,22 +128,25 @@ func (w memoryWork) do(ctx context.Context) (used memoryUsed, err error) {
 	if used.Base, err = resident("VmRSS"); err != nil {
 		return used, err
 	}
+	mode := state.Eager
+	if w.What == workLazy {
+		mode = state.Lazy
+	}
 	j, err := load.OpenWith(ctx, load.Options{
 		Store: objectstore.Prefix(store, w.Prefix), Dir: filepath.Join(w.Dir, "tasks"), Tasks: w.Tasks, Keys: w.Keys,
-		Restore: state.Eager, OverlayBytes: memoryOverlay, CacheBytes: memoryCache,
+		Restore: mode, OverlayBytes: memoryOverlay, CacheBytes: memoryCache,
 	}, own)
 	if err != nil {
 		return used, err
 	}
-	if w.What == "checkpoint" {
-		// From here on, without what the restore took.
-		debug.FreeOSMemory()
-		if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
-			return used, err
-		}
-		if err := overload(ctx, j); err != nil {
-			return used, err
-		}
+	switch w.What {
+	case workLazy:
+		err = hydrated(j)
+	case workCheckpoint:
+		err = overload(ctx, j)
+	}
+	if err != nil {
+		return used, errors.Join(err, j.Close())
 	}
 	if used.Peak, err = resident("VmHWM"); err != nil {
 		return used, err
@@ -141,9 +154,26 @@ func (w memoryWork) do(ctx context.Context) (used memoryUsed, err error) {
 	return used, j.Close()
 }
 
+// hydrated waits until all state is local.
+func hydrated(j *load.Job) error {
+	for _, t := range j.Tasks {
+		select {
+		case <-t.Hydrated():
+		case <-time.After(5 * time.Minute):
+			return errors.New("state is not hydrated after five minutes")
+		}
+	}
+	return nil
+}
+
 // overload writes more than the overlays hold between checkpoints, and reads
-// more than the cache holds.
+// more than the cache holds. The peak of the memory is counted from here on,
+// without what the restore took.
 func overload(ctx context.Context, j *load.Job) error {
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		return err
+	}
 	for round := range memoryCheckpoints {
 		var g errgroup.Group
 		for i := range j.Tasks {

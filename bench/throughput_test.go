@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	throughputPairs = 6
+	throughputPairs = 5
 	warmUp          = 2 * time.Second
 	endless         = 1 << 30 // passes over the text
 )

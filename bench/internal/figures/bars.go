@@ -2,21 +2,22 @@ package figures
 
 import "fmt"
 
-// Names of the figures that have a bar.
+// Names of the figures that have a bar, and of CPU, which goes with Link.
 const (
 	Pause         = "pause at capture, p99, against Flush+Checkpoint under the same load"
-	PauseFlat     = "pause at capture, p99, largest state against 100 MB"
-	Link          = "checkpoint of 64 MB of changes or more on a link of 20 MB/s, against raw PUTs of the same bytes"
-	CPU           = "CPU a GB uploaded, against a raw PUT loop with CRC32C and SHA-256"
-	UploadedBytes = "uploaded bytes a checkpoint with materialization, against classic incremental, 5 % random updates, 30 checkpoints"
-	EagerRestore  = "eager restore, against raw parallel GET of the same objects into files with SHA-256"
-	FirstRecord   = "first record after lazy recovery at 10 ms a GET, against eager restore"
-	FirstFlat     = "first record after lazy recovery at 10 ms a GET, largest state against 100 MB"
-	RcloneTime    = "time of a later checkpoint, against rclone sync of the same state"
-	RcloneReqs    = "requests of a later checkpoint, against rclone sync of the same state"
-	Throughput    = "throughput at 1 s checkpoints, against none"
-	MemCheckpoint = "memory a task above caches and overlay limits, during checkpoints"
-	MemRestore    = "memory a task, during an eager restore"
+	PauseFlat     = "pause at capture, p99, flat: the largest state against a tenth of the standard one"
+	Link          = "checkpoint of ≥ 64 MB of changes, trigger to commit, on a link held to 20 MB/s by a proxy, against raw PUTs of the same bytes + manifest + HEAD"
+	CPU           = "the same without a limit, CPU seconds per GB uploaded against a raw PUT loop with CRC32C and SHA-256"
+	UploadedBytes = "uploaded bytes a checkpoint, materialization included, against classic incremental (64 MB memtable, zstd) at 5 % random updates, 30 checkpoints"
+	EagerRestore  = "eager restore against raw parallel GET of the same objects into files with SHA-256"
+	FirstRecord   = "first record after lazy recovery of 1 GB at 10 ms a GET against eager restore"
+	FirstFlat     = "first record after lazy recovery at 10 ms a GET, flat: the largest state against a tenth of the standard one"
+	RcloneTime    = "against rclone sync of the same state: time of a later checkpoint"
+	RcloneReqs    = "against rclone sync of the same state: requests of a later checkpoint"
+	Throughput    = "throughput at 1 s checkpoints against none"
+	MemCheckpoint = "memory above the configured caches and overlay limits (frozen ones included) during checkpoint, a task"
+	MemRestore    = "memory above the configured caches and overlay limits (frozen ones included) during eager restore, a task"
+	MemLazy       = "memory above the configured caches and overlay limits (frozen ones included) during lazy restore until hydrated, a task"
 )
 
 // flat is how much a figure that does not depend on the size of the state may
@@ -68,5 +69,6 @@ func Rows() []Row {
 		{Throughput, &Bar{Limit: 0.95, AtLeast: true}},
 		{MemCheckpoint, most(128)},
 		{MemRestore, most(128)},
+		{MemLazy, most(128)},
 	}
 }

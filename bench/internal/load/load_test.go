@@ -48,7 +48,7 @@ func TestDealGivesEachEntryToOneTask(t *testing.T) {
 func TestJobRestoresWhatItCheckpointed(t *testing.T) {
 	ctx := t.Context()
 	store := objectstore.NewMem()
-	const keys = 3000
+	const keys = 1000
 	open := func(tasks int, restore state.RestoreMode) *Job {
 		t.Helper()
 		j, err := Open(ctx, Options{
@@ -64,14 +64,14 @@ func TestJobRestoresWhatItCheckpointed(t *testing.T) {
 	if err := errors.Join(j.Fill(), j.Settle(ctx)); err != nil {
 		t.Fatal(err)
 	}
-	if err := j.Change(150); err != nil {
+	if err := j.Change(50); err != nil {
 		t.Fatal(err)
 	}
 	c, err := j.Checkpoint(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := int64(150 * EntryBytes); c.Changed != want || c.NewBytes == 0 || c.NewBytes > want || len(c.New) < 2 || c.Total < c.TMax {
+	if want := int64(50 * EntryBytes); c.Changed != want || c.NewBytes == 0 || c.NewBytes > want || len(c.New) < 2 || c.Total < c.TMax {
 		t.Errorf("checkpoint of %d changed bytes: %+v", want, c)
 	}
 	if err := j.Close(); err != nil {
