@@ -11,11 +11,8 @@ import (
 	"github.com/ckpt-io/ckpt/bench/internal/figures"
 	"github.com/ckpt-io/ckpt/bench/internal/load"
 	"github.com/ckpt-io/ckpt/bench/internal/wire"
-	"github.com/ckpt-io/ckpt/engine/state"
 	"github.com/ckpt-io/ckpt/objectstore"
 )
-
-type materialize = state.MaterializePolicy
 
 const uploadedCheckpoints = 30
 
@@ -78,7 +75,7 @@ func uploadedByUs(b *testing.B, p *place, sizeMB int, policy materialize) (u upl
 func quietCounts(b *testing.B, p *place) wire.Counts {
 	b.Helper()
 	for last := p.counts(); ; {
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(700 * time.Millisecond)
 		now := p.counts()
 		if now == last {
 			return now

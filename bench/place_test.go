@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -128,9 +129,15 @@ func (p *place) fresh(name string) string {
 	return fmt.Sprintf("%s-%d", name, p.uses)
 }
 
+// materialize says when a state gets a new base.
+type materialize = state.MaterializePolicy
+
 // always makes a new base whenever there is none under way, never none at all.
-func always() state.MaterializePolicy { return state.MaterializePolicy{MaxDeltas: 1} }
-func never() state.MaterializePolicy  { return state.MaterializePolicy{MaxDeltas: -1, MaxRatio: -1} }
+func always() materialize { return materialize{MaxDeltas: 1} }
+func never() materialize  { return byCount(-1) }
+
+// byCount makes a new base by the number of deltas alone.
+func byCount(deltas int) materialize { return materialize{MaxDeltas: deltas, MinBytes: math.MaxInt64} }
 
 // fixture returns the prefix of a stored state: a base, with one checkpoint of
 // changes over it. It is made once a run.

@@ -157,7 +157,7 @@ func BenchmarkMaterialize(b *testing.B) {
 	measure(b, func() {
 		sizeMB := max(1, conf.stateMB/20)
 		for _, deltas := range []int{3, 10, 30, 100} {
-			u := uploadedByUs(b, p, sizeMB, materialize{MaxDeltas: deltas, MaxRatio: -1})
+			u := uploadedByUs(b, p, sizeMB, byCount(deltas))
 			rec.point(figures.PlotMaterialize, "uploaded, by changed", float64(deltas), u.wire/u.changed)
 			rec.point(figures.PlotMaterialize, "read by a restore, by a fresh base", float64(deltas), u.restore/u.base)
 		}

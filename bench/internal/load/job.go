@@ -33,9 +33,9 @@ type Options struct {
 	Tasks int
 	Keys  int // of the whole state
 
-	Restore      state.RestoreMode
-	OverlayBytes int64 // of each task; 0 means the default
-	CacheBytes   int64 // of all; 0 means 64 MiB, the engine's default
+	Restore      state.RestoreMode // empty means Eager: no hydration goes on beside what is measured
+	OverlayBytes int64             // of each task; 0 means the default
+	CacheBytes   int64             // of all; 0 means 64 MiB, the engine's default
 	Materialize  state.MaterializePolicy
 	// Hydrated, if not nil, is called for each lazily restored task.
 	Hydrated func(task int, h state.Hydration)
@@ -80,6 +80,9 @@ func Open(ctx context.Context, opts Options) (*Job, error) {
 func OpenWith(ctx context.Context, opts Options, own [][]int) (*Job, error) {
 	if opts.CacheBytes == 0 {
 		opts.CacheBytes = 64 << 20
+	}
+	if opts.Restore == "" {
+		opts.Restore = state.Eager
 	}
 	j := &Job{opts: opts, Own: own, failed: make(chan error, opts.Tasks)}
 	begin := time.Now()
