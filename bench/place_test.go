@@ -139,6 +139,10 @@ func never() materialize  { return byCount(-1) }
 // byCount makes a new base by the number of deltas alone.
 func byCount(deltas int) materialize { return materialize{MaxDeltas: deltas, MinBytes: math.MaxInt64} }
 
+// fillOverlay makes the tables of a state that is filled in the order of its
+// keys about as large as compactions would: 8 MB.
+const fillOverlay = 32 << 20
+
 // fixture returns the prefix of a stored state: a base, with one checkpoint of
 // changes over it. It is made once a run.
 func (p *place) fixture(b *testing.B, stateMB, tasks int) string {
@@ -147,7 +151,9 @@ func (p *place) fixture(b *testing.B, stateMB, tasks int) string {
 	if p.built[prefix] {
 		return prefix
 	}
-	j := p.open(b, objectstore.Prefix(p.direct, prefix), load.Options{Tasks: tasks, Keys: load.Keys(int64(stateMB) * mb), Materialize: always()})
+	j := p.open(b, objectstore.Prefix(p.direct, prefix), load.Options{
+		Tasks: tasks, Keys: load.Keys(int64(stateMB) * mb), Materialize: always(), OverlayBytes: fillOverlay,
+	})
 	must(b, j.Fill())
 	must(b, j.Settle(b.Context()))
 	must(b, j.Close())
