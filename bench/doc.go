@@ -2,9 +2,9 @@
 // for the same in the same run. Benchmarks of one package stand beside its
 // tests.
 //
-//	go test -run '^$' -bench . ./bench      # all, under 20 minutes on two cores
-//	make bench-report                       # the same, with bench/results
-//	make bench-full                         # MinIO, 5 GB, the whole matrix
+//	go test -run '^$' -bench . -timeout 30m ./bench/...   # all, under 20 minutes on two cores
+//	make bench-report                                     # the same, with bench/results
+//	make bench-full                                       # MinIO, 5 GB, the whole matrix
 //
 // CKPT_BENCH_MB and CKPT_BENCH_TASKS make everything smaller or larger,
 // CKPT_BENCH_OUT names the directory for raw samples and profiles. Peers whose

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,7 @@ func TestMain(m *testing.M) {
 func run(m *testing.M) int {
 	conf = config{stateMB: number(envMB, 1000), tasks: number(envTasks, 4), changed: 5, full: os.Getenv(envFull) != "", out: os.Getenv(envOut)}
 	rec.begin()
+	warn()
 	var err error
 	if root, err = os.MkdirTemp("", "ckpt-bench"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -58,6 +60,24 @@ func run(m *testing.M) int {
 	defer os.RemoveAll(root)
 	defer closePlaces()
 	return m.Run()
+}
+
+// longest is what all benchmarks together may take. The go command kills a
+// binary that takes a minute longer than its -timeout, ten minutes by default.
+const longest = 20 * time.Minute
+
+// warn says early what would end or spoil a run of benchmarks late.
+func warn() {
+	flag.Parse()
+	if flag.Lookup("test.bench").Value.String() != "." {
+		return
+	}
+	if timeout, ok := flag.Lookup("test.timeout").Value.(flag.Getter).Get().(time.Duration); ok && timeout > 0 && timeout < longest {
+		fmt.Fprintf(os.Stderr, "all benchmarks may take %v, and go test ends them after %v: use -timeout 30m\n", longest, timeout)
+	}
+	if m := rec.data.Machine; m.Busy() {
+		fmt.Fprintf(os.Stderr, "the machine is busy (load %.2f): do not rely on the figures\n", m.Load)
+	}
 }
 
 func number(env string, or int) int {

@@ -32,7 +32,7 @@ func TestReport(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		tuning: page, filepath.Join(dir, "notes.md"): "# Notes\n\n## " + figures.Link + "\n\nBecause.\n",
+		tuning: page, filepath.Join(dir, "notes.md"): "# Notes\n\n## " + figures.Link + "\n\nBecause.\n\n## " + figures.Throughput + "\n\nJust so.\n",
 	} {
 		if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
 			t.Fatal(err)
@@ -47,7 +47,7 @@ func TestReport(t *testing.T) {
 	}
 	readme := read(t, filepath.Join(dir, "README.md"))
 	for _, want := range []string{
-		"| 2 | <= 1.15 | **no** | 1 |", "Not met: 2, the bar is <= 1.15.\nBecause.", "No reason is known yet.",
+		"| 2 | <= 1.15 | **no** | 1 |", "Not met: 2, the bar is <= 1.15.\nBecause.", "\nJust so.\n", "No reason is known yet.",
 		"| 1 | >= 0.95 | yes | 1 |", "skipped: restic: missing", "commit: abc", "](size.svg)",
 	} {
 		if !strings.Contains(readme, want) {

@@ -45,10 +45,13 @@ type Machine struct {
 // quiet is the load above which the machine had other things to do.
 const quiet = 1
 
+// Busy reports whether the machine had other things to do.
+func (m Machine) Busy() bool { return m.Load > quiet }
+
 // String is the machine on one line, with a warning if it was busy.
 func (m Machine) String() string {
 	s := fmt.Sprintf("%s, %d CPUs, %s, %s, load %.2f", m.CPU, m.CPUs, m.OS, m.Go, m.Load)
-	if m.Load > quiet {
+	if m.Busy() {
 		s += " (BUSY: do not rely on it)"
 	}
 	return s
