@@ -65,6 +65,7 @@ func StartServer(ctx context.Context, kind, binary, dir string) (*Server, error)
 	default:
 		return nil, fmt.Errorf("start server: no kind %q", kind)
 	}
+	dieWithParent(s.cmd)
 	s.cmd.Dir = filepath.Dir(dir)
 	s.cmd.Stdout, s.cmd.Stderr = &s.log, &s.log
 	if err := s.cmd.Start(); err != nil {
