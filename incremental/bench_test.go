@@ -77,7 +77,7 @@ func delayedState(b *testing.B, megabytes int) (objectstore.Store, manifest.Keye
 	state := manifest.KeyedState{KeyGroups: allGroups, Pieces: []manifest.Piece{{KeyGroups: allGroups, Base: &base}}}
 	for position := range uint64(10) {
 		d := table(int(position), 500, keys/500)
-		delta := d.Delta(position+1, ledger.DeltaName(position + 1).Key())
+		delta := d.Delta(position+1, ledger.DeltaName(position+1).Key())
 		f, err := fs.Open(d.Path)
 		if err == nil {
 			err = errors.Join(Uploader{mem}.Put(b.Context(), delta.Object, f), f.Close(), fs.Remove(d.Path))
