@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -44,11 +45,16 @@ func (s *Store) Get(key []byte) (value []byte, ok bool, err error) {
 	if value, deleted, known := s.active.get(key); known {
 		return value, !deleted, nil
 	}
-	// An overlay leaves this list only when the database holds its changes, so
-	// the list is read first.
+	// An overlay leaves this list only when the database holds its changes and
+	// the clean ones have it: so they are looked at in this order.
 	frozen := *s.frozen.Load()
 	for i := len(frozen) - 1; i >= 0; i-- {
 		if value, deleted, known := frozen[i].get(key); known {
+			return value, !deleted, nil
+		}
+	}
+	for _, f := range slices.Backward(*s.clean.Load()) {
+		if value, deleted, known := f.get(key); known {
 			return value, !deleted, nil
 		}
 	}
@@ -89,7 +95,7 @@ func (s *Store) write(key, value []byte, deleted bool) error {
 	if err := s.checkKey(key); err != nil {
 		return err
 	}
-	if used := s.active.bytes(); used >= s.opts.OverlayBytes/2 || used+s.frozenBytes.Load() >= s.opts.OverlayBytes {
+	if used := s.active.bytes(); used >= s.opts.OverlayBytes/2 || used+s.frozenBytes.Load()+s.cleanBytes.Load() >= s.opts.OverlayBytes {
 		if err := s.makeRoom(); err != nil {
 			return err
 		}
@@ -98,8 +104,8 @@ func (s *Store) write(key, value []byte, deleted bool) error {
 	return nil
 }
 
-// makeRoom spills the active overlay if it has had its half of the memory,
-// and waits for the background while all of it is in use.
+// makeRoom spills the active overlay if it has had its half of the memory, gives
+// up clean ones, and waits for the background while all of it is in use.
 func (s *Store) makeRoom() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -107,6 +113,7 @@ func (s *Store) makeRoom() error {
 		s.freeze(nil)
 		s.wakeWorker()
 	}
+	s.evict(s.active.bytes(), maxClean)
 	for s.err() == nil && s.frozenBytes.Load() > 0 && s.active.bytes()+s.frozenBytes.Load() >= s.opts.OverlayBytes {
 		s.room.Wait()
 	}
@@ -130,6 +137,27 @@ func (s *Store) freeze(capture *Pending) {
 	s.last = f.position
 	s.changed += s.active.payload
 	s.active = newOverlay()
+	s.evict(0, maxClean)
+}
+
+// maxClean is how many overlays stay readable after the database has them. More
+// would cost a read that misses all of them.
+const maxClean = 4
+
+// evict gives up the oldest clean overlays, with s.mu held, until there are no
+// more than limit and all overlays are within their memory, of which the active
+// one has so much.
+func (s *Store) evict(active int64, limit int) {
+	clean := *s.clean.Load()
+	n, bytes := len(clean), s.cleanBytes.Load()
+	for ; n > 0 && (n > limit || active+s.frozenBytes.Load()+bytes >= s.opts.OverlayBytes); n-- {
+		bytes -= clean[len(clean)-n].memory
+	}
+	if n < len(clean) {
+		clean = slices.Clone(clean[len(clean)-n:])
+		s.clean.Store(&clean)
+		s.cleanBytes.Store(bytes)
+	}
 }
 
 func (s *Store) wakeWorker() {

@@ -5,12 +5,13 @@
 //
 // A [Store] is an overlay over a Pebble database. Writes go to the overlay, a
 // hash table in memory. Reads look there, then in overlays that are frozen,
-// newest first, then in Pebble, which changes only by ingesting whole tables.
+// newest first, then in those that Pebble took over last, as far as memory
+// allows, then in Pebble, which changes only by ingesting whole tables.
 //
 // A capture freezes the overlay: one pointer is swapped, so that the pause is
 // microseconds and the cut is exact whatever the background does. A worker then
 // sorts the frozen overlay and writes it as one delta table. The same file is
-// uploaded and ingested, and the overlay is forgotten: nothing is written
+// uploaded and ingested, and the overlay can be forgotten: nothing is written
 // twice, and a checkpoint uploads the keys that changed and nothing else. An
 // overlay that has had its memory is frozen early; the checkpoint then names
 // several deltas. When the background falls behind, the writer is held back,

@@ -323,7 +323,7 @@ func TestWriterIsHeldBack(t *testing.T) {
 		if err := s.Put(key, value); err != nil {
 			t.Fatal(err)
 		}
-		most = max(most, s.active.bytes()+s.frozenBytes.Load())
+		most = max(most, s.active.bytes()+s.frozenBytes.Load()+s.cleanBytes.Load())
 	}
 	// A chunk or table that has just grown, and the room to sort in.
 	if limit := opts.OverlayBytes * 3 / 2; most > limit {

@@ -53,7 +53,8 @@ type Options struct {
 	// OverlayBytes bounds the memory of what was written and is not in the
 	// local database yet, from 64 KiB to 16 GiB. At half of it the changes are
 	// spilled to disk without waiting for a capture, so that the other half
-	// can fill meanwhile. 0 means DefaultOverlayBytes.
+	// can fill meanwhile. What is left of it keeps the last few overlays readable
+	// that the local database has already. 0 means DefaultOverlayBytes.
 	OverlayBytes int64
 	// Caches are shared by all stores of a process; nil means small ones of
 	// its own.

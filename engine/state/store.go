@@ -41,7 +41,12 @@ type Store struct {
 	// The slice is replaced, never changed.
 	frozen      atomic.Pointer[[]*frozen]
 	frozenBytes atomic.Int64
-	failure     atomic.Pointer[error]
+	// clean are those that went into the database last. A key that is updated
+	// again and again is read here, not there, although every capture takes the
+	// active overlay away.
+	clean      atomic.Pointer[[]*frozen]
+	cleanBytes atomic.Int64
+	failure    atomic.Pointer[error]
 
 	cancel   context.CancelFunc // of all background work
 	work     sync.WaitGroup
@@ -94,6 +99,7 @@ func Open(ctx context.Context, opts Options) (*Store, error) {
 	s.local = o.Local.Task(s.restorable())
 	s.room = sync.NewCond(&s.mu)
 	s.frozen.Store(new([]*frozen))
+	s.clean.Store(new([]*frozen))
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	s.cancel = cancel
 	stop := context.AfterFunc(ctx, cancel) // reads of remote tables have this context

@@ -169,12 +169,19 @@ func (f *frozen) entries() func(yield func(incremental.Entry) bool) {
 	}
 }
 
-// forget lets go of an overlay that the database holds by now: the oldest.
+// forget makes an overlay clean that the database holds by now: the oldest. A
+// reader that no longer finds it among the frozen ones finds it there.
 func (s *Store) forget(f *frozen) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	f.capture = nil
+	old := *s.clean.Load()
+	clean := append(old[:len(old):len(old)], f)
+	s.clean.Store(&clean)
+	s.cleanBytes.Add(f.memory)
 	list := slices.Clone((*s.frozen.Load())[1:])
 	s.frozen.Store(&list)
 	s.frozenBytes.Add(-f.memory)
+	s.evict(0, maxClean)
 	s.room.Broadcast()
 }
