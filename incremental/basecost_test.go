@@ -42,7 +42,7 @@ func TestCostOfBaseIsWhatItCosts(t *testing.T) {
 		if err := l.StartBase(l.Position()); err != nil {
 			t.Fatal(err)
 		}
-		b, stats, err := UploadBase(t.Context(), files, UploadBaseOptions{Uploader: up, Ledger: l, Position: l.Position(), Whole: true})
+		b, stats, err := UploadBase(t.Context(), files, UploadBaseOptions{Uploader: up, Ledger: l, Position: l.Position(), Whole: true, Parallel: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
