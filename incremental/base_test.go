@@ -298,7 +298,7 @@ func TestUploadBaseLargeManifest(t *testing.T) {
 	if err := l.StartBase(0); err != nil {
 		t.Fatal(err)
 	}
-	base, _, err := UploadBase(t.Context(), c, UploadBaseOptions{Uploader: Uploader{objectstore.NewMem()}, Ledger: l})
+	base, _, err := UploadBase(t.Context(), c, UploadBaseOptions{Uploader: Uploader{objectstore.NewMem()}, Ledger: l, Parallel: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
