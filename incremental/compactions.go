@@ -15,6 +15,7 @@ type Compactions struct {
 	changed  sync.Cond // a call of a database has ended
 	limit    int
 	running  int
+	paused   int
 	members  []*Compactor // registered; asked in turn
 	granting bool         // a goroutine does
 }
@@ -24,6 +25,20 @@ func NewCompactions(limit int) *Compactions {
 	c := &Compactions{limit: max(1, limit)}
 	c.changed.L = &c.mu
 	return c
+}
+
+// Pause admits no further compaction of any database until resume is called as
+// often: somebody waits for the machine.
+func (c *Compactions) Pause() (resume func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.paused++
+	return sync.OnceFunc(func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.paused--
+		c.grant()
+	})
 }
 
 // Compactor is the part of Compactions that one database sees. It admits
@@ -109,7 +124,7 @@ func (m *Compactor) Done() {
 
 // free reports whether the database may start a compaction.
 func (m *Compactor) free() bool {
-	return !m.held && m.db != nil && m.all.running < m.all.limit && m.running < m.db.GetAllowedWithoutPermission()
+	return !m.held && m.all.paused == 0 && m.db != nil && m.all.running < m.all.limit && m.running < m.db.GetAllowedWithoutPermission()
 }
 
 func (m *Compactor) start() {

@@ -80,7 +80,8 @@ func (d *busyDB) schedule() {
 }
 
 // Every compaction of every database comes to its turn, no more at a time than
-// the process and each database allow, and none of one that is held.
+// the process and each database allow, and none of one that is held, or of any
+// during a pause.
 func TestCompactionsAreBounded(t *testing.T) {
 	all := NewCompactions(3)
 	var dbs []*busyDB
@@ -89,10 +90,19 @@ func TestCompactionsAreBounded(t *testing.T) {
 		d.m.Register(2, d)
 		dbs = append(dbs, d)
 	}
+	resume, again := all.Pause(), all.Pause()
 	finishes(t, "compactions", func() {
 		for _, d := range dbs {
 			d.schedule()
 		}
+		again()
+		again() // counts once
+		for i, d := range dbs {
+			if d.todo != 200 {
+				t.Errorf("%d compactions of database %d during a pause", 200-d.todo, i)
+			}
+		}
+		resume()
 		for _, d := range dbs[4:] {
 			for done := false; !done; {
 				d.mu.Lock()

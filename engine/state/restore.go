@@ -45,6 +45,13 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if entries, err := os.ReadDir(s.opts.Dir); err == nil && len(entries) > 0 {
 		return fmt.Errorf("%s: %w", s.opts.Dir, incremental.ErrDirNotEmpty)
 	}
+	opts := incremental.DBOptions{Failed: s.fail, Compacted: s.wakeWorker, Compression: s.opts.Compression, Logger: s.opts.Logger}
+	compactions := newCompactions()
+	if c := s.opts.Caches; c != nil {
+		opts.Cache, opts.FileCache, compactions = c.blocks, c.files, c.compactions
+	}
+	// Also for other stores: a job goes on when the last one of its tasks does.
+	defer compactions.Pause()()
 	disk := s.disk()
 	if s.opts.Restore == Lazy {
 		s.remote = incremental.NewRemoteFS(background, disk, s.opts.limited(objectstore.Urgent))
@@ -64,13 +71,10 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if s.opts.Restored != nil {
 		from = *s.opts.Restored
 	}
-	restore := incremental.RestoreOptions{
+	s.restored, err = incremental.Restore(ctx, incremental.RestoreOptions{
 		Store: s.opts.limited(objectstore.Restoring), State: from, Dir: s.dbDir(), FS: s.fs, Local: s.opts.Local,
-	}
-	if s.opts.Caches != nil {
-		restore.FileCache = s.opts.Caches.files
-	}
-	s.restored, err = incremental.Restore(ctx, restore)
+		FileCache: opts.FileCache,
+	})
 	if err != nil {
 		return err
 	}
@@ -78,15 +82,10 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 		s.opts.Logger.Info("state restored from local copies", "local_objects", r.LocalObjects, "local_bytes", r.LocalBytes,
 			"damaged_copies", r.LocalDamaged, "fetched_objects", r.Objects, "fetched_bytes", r.Bytes, "remote_objects", r.RemoteObjects)
 	}
-	opts := incremental.DBOptions{FS: s.fs, Failed: s.fail, Compacted: s.wakeWorker, Compression: s.opts.Compression, Logger: s.opts.Logger}
-	compactions := newCompactions()
-	if c := s.opts.Caches; c != nil {
-		opts.Cache, opts.FileCache, compactions = c.blocks, c.files, c.compactions
-	}
 	// A compaction would fetch tables that nobody reads; and Pebble's Open waits
 	// for those that it begins.
 	s.compactor = compactions.Compactor(true)
-	opts.Scheduler = s.compactor
+	opts.FS, opts.Scheduler = s.fs, s.compactor
 	s.db, err = pebble.Open(s.dbDir(), incremental.PebbleOptions(opts))
 	if err == nil && !s.isRemote() {
 		s.compactor.Let()
