@@ -34,8 +34,12 @@ type CapturedFile struct {
 // CaptureBase notes which files make up a database as it is now. It takes
 // milliseconds, never holds writers back, and copies no table. fs is the one
 // the database was opened with. What is in memtables is not captured, nor is
-// the WAL. The caller must Release the capture.
+// the WAL. The caller must Release the capture. A database that still reads
+// parts of other states' tables is ErrRemoteTables: no base can name them.
 func CaptureBase(db *pebble.DB, fs *RecordFS) (*BaseCapture, error) {
+	if fs.composed() {
+		return nil, fmt.Errorf("capture base: %w", ErrRemoteTables)
+	}
 	dir, err := fs.begin()
 	if err != nil {
 		return nil, fmt.Errorf("capture base: %w", err)
@@ -65,8 +69,8 @@ func (c *BaseCapture) fill(db *pebble.DB) error {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasSuffix(name, ".log") {
-			continue
+		if strings.HasSuffix(name, ".log") || isCatalog(name) && c.fs.remote != nil {
+			continue // and no table is in the catalog of remote ones
 		}
 		content, err := readFile(c.fs, c.fs.PathJoin(c.dir, name))
 		if err != nil {

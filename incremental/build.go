@@ -49,10 +49,7 @@ func (b *builder) build(ctx context.Context, s manifest.KeyedState) error {
 }
 
 func (b *builder) fill(ctx context.Context, db *database, s manifest.KeyedState, pieces []manifest.Piece) error {
-	if err := b.ingest(ctx, db, pieces[0].Deltas); err != nil {
-		return err
-	}
-	if err := db.cut(ctx, pieces[0].KeyGroups); err != nil {
+	if err := b.lay(ctx, db, pieces[0]); err != nil {
 		return err
 	}
 	for i, p := range pieces[1:] {
@@ -69,6 +66,21 @@ func (b *builder) fill(ctx context.Context, db *database, s manifest.KeyedState,
 	return db.checkRange(s.KeyGroups)
 }
 
+// lay puts a piece's deltas over its base and leaves nothing but its key groups.
+// The base is cut first: to ingest over tables that will go might read them.
+func (b *builder) lay(ctx context.Context, db *database, p manifest.Piece) error {
+	if err := db.cut(ctx, p.KeyGroups); err != nil {
+		return err
+	}
+	if len(p.Deltas) == 0 {
+		return nil
+	}
+	if err := b.ingest(ctx, db, p.Deltas); err != nil {
+		return err
+	}
+	return db.cut(ctx, p.KeyGroups)
+}
+
 func pieceBytes(p manifest.Piece) (n int64) {
 	if p.Base != nil {
 		n = baseBytes(p.Base)
@@ -82,30 +94,42 @@ func pieceBytes(p manifest.Piece) (n int64) {
 // open makes a database of a base, or an empty one, in a directory.
 func (b *builder) open(dir string, base *manifest.Base) (*database, error) {
 	if base == nil {
-		return openDatabase(b.fs, b.files, dir, false)
+		return openDatabase(b.fs, b.files, dir, openNew)
 	}
+	if err := b.placeBase(dir, base); err != nil {
+		return nil, err
+	}
+	return openDatabase(b.fs, b.files, dir, openBase)
+}
+
+// placeBase puts the files of a base in a directory.
+func (b *builder) placeBase(dir string, base *manifest.Base) error {
 	for _, f := range base.Files {
 		path := b.fs.PathJoin(dir, f.Name)
 		if err := b.place(base, f, path); err != nil {
-			return nil, fmt.Errorf("place %s: %w", f.Name, err)
+			return fmt.Errorf("place %s: %w", f.Name, err)
 		}
 		if strings.HasPrefix(f.Name, "OPTIONS-") {
 			if err := checkOptions(b.fs, dir, path); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return openDatabase(b.fs, b.files, dir, true)
+	return nil
 }
 
 // place puts a file of a base where Pebble will look for it. Tables and blob
 // files, which Pebble never changes, are linked: several databases may hold one.
+// A table that was not downloaded only seems to be there.
 func (b *builder) place(base *manifest.Base, f manifest.File, path string) error {
 	switch {
 	case f.Object.Key == "":
 		return writeFile(b.fs, path, f.Inline)
 	case b.lazy && isTable(f):
 		b.fs.addRemote(path, remoteFileOf(base, f))
+		return nil
+	case isTable(f) && b.objects[f.Object.Key] == "":
+		b.fs.addAbsent(path, f.Object.Size)
 		return nil
 	case immutable(f.Name):
 		return vfs.LinkOrCopy(b.fs, b.objects[f.Object.Key], path)
@@ -158,7 +182,7 @@ func (b *builder) merge(ctx context.Context, db *database, p manifest.Piece, i i
 		return err
 	}
 	defer func() { err = errors.Join(err, from.Close(), b.fs.RemoveAll(dir)) }()
-	if err := b.ingest(ctx, from, p.Deltas); err != nil {
+	if err := b.lay(ctx, from, p); err != nil {
 		return err
 	}
 	paths, err := b.copyRange(ctx, from, p.KeyGroups)

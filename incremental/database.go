@@ -39,12 +39,21 @@ func (f *firstError) get() error {
 	return f.err
 }
 
-// openDatabase opens the database in a directory, or makes an empty one if the
-// base was none. Pebble would make one of a base without a marker too.
-func openDatabase(fs *RecordFS, files *pebble.FileCache, dir string, exists bool) (*database, error) {
+// openFor says what a database is opened for.
+type openFor uint8
+
+const (
+	openNew    openFor = iota // there is none: make an empty one
+	openBase                  // Pebble would make one of a base without a marker too
+	openToLook                // at its MANIFEST
+)
+
+// openDatabase opens the database in a directory.
+func openDatabase(fs *RecordFS, files *pebble.FileCache, dir string, what openFor) (*database, error) {
 	failed := new(firstError)
 	opts := PebbleOptions(DBOptions{FS: fs, FileCache: files, Failed: failed.set})
-	opts.ErrorIfNotExists = exists
+	opts.ErrorIfNotExists = what != openNew
+	opts.ReadOnly = what == openToLook
 	opts.DisableAutomaticCompactions = true
 	opts.DisableTableStats = true
 	db, err := pebble.Open(dir, opts)
@@ -101,7 +110,8 @@ func (db *database) checkTables(r manifest.KeyGroupRange) error {
 	}
 	for _, tables := range levels {
 		for _, t := range tables {
-			if bytes.Compare(t.Smallest.UserKey, groupKey(r.First)) < 0 || bytes.Compare(t.Largest.UserKey, afterKey(r)) >= 0 {
+			above := bytes.Compare(t.Largest.UserKey, afterKey(r))
+			if bytes.Compare(t.Smallest.UserKey, groupKey(r.First)) < 0 || above > 0 || above == 0 && !t.Largest.IsExclusiveSentinel() {
 				return fmt.Errorf("%w: table %s is not in key groups %s", manifest.ErrCorrupt, t.FileNum, r)
 			}
 		}

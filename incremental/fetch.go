@@ -8,8 +8,10 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"iter"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"golang.org/x/sync/errgroup"
@@ -82,37 +84,40 @@ func damaged(err error) bool {
 	return errors.Is(err, objectstore.ErrDamaged) || errors.Is(err, objectstore.ErrNotEncrypted)
 }
 
-// download brings the objects of a state into the scratch directory, from their
-// copies on this machine or else from the store. A lazy one leaves out the
-// tables, and of those of its deltas it brings what ingesting them reads.
+// download brings objects of a state into the scratch directory, from their
+// copies on this machine or else from the store.
 type download struct {
 	opts    RestoreOptions
 	work    *workDir
-	lazy    bool
 	from    ranges
 	streams *Streams
 	paths   map[string]string // of the local file, or of the remote table, by the object's key
 
 	mu          sync.Mutex
 	files       int64
+	took        time.Duration // of all runs
 	done, total int64
 	copied      localUse
 }
 
-func (d *download) run(ctx context.Context) error {
-	d.paths = make(map[string]string)
-	d.from, d.streams = storeRanges(d.opts.Store), NewStreams(d.opts.Parallel)
-	needed := d.opts.State
+func newDownload(opts RestoreOptions, w *workDir) *download {
+	return &download{
+		opts: opts, work: w, paths: make(map[string]string),
+		from: storeRanges(opts.Store), streams: NewStreams(opts.Parallel),
+	}
+}
+
+// run downloads those of the objects that it has not downloaded before, and of
+// deltas that stay in the store what ingesting them reads.
+func (d *download) run(ctx context.Context, needed iter.Seq[manifest.Object], deltas []*remoteTable) error {
+	defer func(begin time.Time) { d.took += time.Since(begin) }(time.Now())
 	group, ctx := errgroup.WithContext(ctx)
-	if d.lazy {
-		ends := NewStreams(4 * d.opts.Parallel) // they are small: it is waiting that takes long
-		for _, t := range d.deltas(needed) {
-			group.Go(func() error { return t.needEnds(ends) })
-		}
-		needed = withoutTables(needed)
+	ends := NewStreams(4 * d.opts.Parallel) // they are small: it is waiting that takes long
+	for _, t := range deltas {
+		group.Go(func() error { return t.needEnds(ends) })
 	}
 	var objects []manifest.Object
-	for o := range needed.ContentObjects() {
+	for o := range needed {
 		if _, ok := d.paths[o.Key]; !ok {
 			d.paths[o.Key] = d.work.file("object-%d", len(d.paths))
 			objects = append(objects, o)
@@ -147,25 +152,6 @@ func (d *download) deltas(s manifest.KeyedState) (tables []*remoteTable) {
 		tables = append(tables, d.work.fs.remote.table(path))
 	}
 	return tables
-}
-
-// withoutTables leaves the tables of a state of one piece out.
-func withoutTables(s manifest.KeyedState) manifest.KeyedState {
-	s.Deltas = nil
-	if len(s.Pieces) == 0 {
-		return s
-	}
-	p := s.Pieces[0]
-	p.Deltas = nil
-	if p.Base == nil {
-		s.Pieces = nil
-		return s
-	}
-	base := *p.Base
-	base.Files = slices.DeleteFunc(slices.Clone(base.Files), isTable)
-	p.Base = &base
-	s.Pieces = []manifest.Piece{p}
-	return s
 }
 
 // object brings one, from its copy if that is sound. Content that is not what it

@@ -16,10 +16,13 @@ import (
 	"github.com/ckpt-io/ckpt/objectstore"
 )
 
+// parallelHydration is how many tables are hydrated at a time.
+const parallelHydration = 4
+
 // HydrateOptions are the arguments of Hydrate.
 type HydrateOptions struct {
 	// DB is the database that the tables belong to: those of its upper levels
-	// come first. nil: by their names.
+	// come first. nil: by their names. A state of several pieces needs it.
 	DB *pebble.DB
 	// Store is read from; nil means the file system's. It may be the same with
 	// a lower priority: readers never wait for what hydration asked for.
@@ -41,18 +44,26 @@ type HydrateOptions struct {
 func (fs *RemoteFS) Hydrate(opts HydrateOptions) error {
 	h := &hydration{fs: fs, opts: opts}
 	h.queue = fs.order(opts.DB)
-	for _, t := range h.queue {
+	externals := fs.externalTables()
+	tables := slices.Clone(h.queue)
+	for _, t := range externals {
+		tables = append(tables, t.remoteTable)
+	}
+	for _, t := range tables {
 		h.total += t.object.Size
 	}
 	if opts.Parallel <= 0 {
-		opts.Parallel = 4
+		opts.Parallel = parallelHydration
 	}
 	group, ctx := errgroup.WithContext(fs.ctx)
 	h.fetcher = fetcher{ctx: ctx, from: fs.from, local: fs.local, streams: opts.Streams, pause: fs.pause}
 	if opts.Store != nil {
 		h.fetcher.from = fs.local.ranges(storeRanges(opts.Store))
 	}
-	if err := h.fetcher.unpack(h.queue); err != nil {
+	if err := h.fetcher.unpack(tables); err != nil {
+		return fmt.Errorf("hydrate: %w", err)
+	}
+	if err := h.download(externals, opts.Parallel); err != nil {
 		return fmt.Errorf("hydrate: %w", err)
 	}
 	for range opts.Parallel {
@@ -92,7 +103,7 @@ func (fs *RemoteFS) order(db *pebble.DB) []*remoteTable {
 	}
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
-	queue := fs.left()
+	queue := slices.DeleteFunc(fs.left(), func(t *remoteTable) bool { return strings.HasSuffix(t.path, externalSuffix) })
 	slices.SortFunc(queue, func(a, b *remoteTable) int {
 		if d := level[fs.PathBase(a.path)] - level[fs.PathBase(b.path)]; d != 0 {
 			return d
@@ -139,13 +150,18 @@ func (h *hydration) table(t *remoteTable) (err error) {
 	if err != nil {
 		return err
 	}
+	h.count(t)
+	return nil
+}
+
+// count enters that what is needed of a table is local.
+func (h *hydration) count(t *remoteTable) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.done += t.object.Size
 	if h.opts.Progress != nil {
 		h.opts.Progress(h.done, h.total)
 	}
-	return nil
 }
 
 // complete makes the table local. What goes wrong is the outcome of every later
@@ -177,7 +193,7 @@ func (t *remoteTable) completed(f fetcher) error {
 	if err != nil {
 		return err
 	}
-	if err := t.fill(f); err != nil {
+	if err := t.fill(f, 0, len(t.segments)); err != nil {
 		return err
 	}
 	if err := t.compare(f); err != nil {
@@ -190,14 +206,19 @@ func (t *remoteTable) completed(f fetcher) error {
 	return nil
 }
 
-// fill fetches what is missing, also if a reader does so at the same time.
-func (t *remoteTable) fill(f fetcher) error {
-	for i, end := t.missing(0, partSize/segmentSize); i < end; i, end = t.missing(end, partSize/segmentSize) {
+// fill fetches what is missing of the segments from one up to another, also if a
+// reader does so at the same time.
+func (t *remoteTable) fill(f fetcher, from, to int) error {
+	for {
+		i, end := t.missing(from, to, partSize/segmentSize)
+		if i == end {
+			return nil
+		}
 		if err := f.fetch(t, i, end); err != nil {
 			return err
 		}
+		from = end
 	}
-	return nil
 }
 
 // compare makes sure that the table is what the manifest says. One that nobody
@@ -207,7 +228,7 @@ func (t *remoteTable) compare(f fetcher) error {
 	digest, err := digestOf(t, t.object.Size)
 	if err == nil && digest != t.object.SHA256 && t.forget() {
 		t.fs.local.Drop(t.object.Key, fmt.Errorf("sha256 is %s, want %s", digest, t.object.SHA256))
-		if err = t.fill(f); err == nil {
+		if err = t.fill(f, 0, len(t.segments)); err == nil {
 			digest, err = digestOf(t, t.object.Size)
 		}
 	}

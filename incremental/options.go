@@ -8,6 +8,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/objstorage/remote"
 )
 
 // FormatMajorVersion is that of the databases we make. Pebble opens them with
@@ -74,7 +75,7 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 	// by compactions come with theirs. What is missing in a restored table, its
 	// number of tombstones, only orders compactions, and only until the first one
 	// that has the table as input: such a database compacts by size and number.
-	remote := len(fs.remoteTables())
+	lazy := len(fs.remoteTables()) > 0 || fs.composed()
 	log := &logger{failed: o.Failed, log: o.Logger}
 	opts := &pebble.Options{
 		FS:                    &watchedFS{fs, log.fail},
@@ -95,12 +96,18 @@ func PebbleOptions(o DBOptions) *pebble.Options {
 				log.fail(fs.corruption(info))
 			},
 		},
-		DisableTableStats: remote > 0,
+		DisableTableStats: lazy,
 	}
 	if o.Compacted != nil {
 		opts.EventListener.CompactionEnd = func(pebble.CompactionInfo) { o.Compacted() }
 	}
 	opts.Experimental.CompactionScheduler = o.Scheduler
+	if fs.composed() {
+		opts.Experimental.RemoteStorage = remote.MakeSimpleFactory(map[remote.Locator]remote.Storage{
+			"": &externalStorage{fs.remote, log.fail},
+		})
+		opts.MaxConcurrentDownloads = func() int { return parallelHydration }
+	}
 	for i := range opts.Levels {
 		opts.Levels[i] = pebble.LevelOptions{
 			BlockSize:    blockSize,

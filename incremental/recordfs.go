@@ -32,7 +32,8 @@ type RecordFS struct {
 	links    map[string][]link // by capture directory
 	pinned   map[string]*pin   // by path
 	known    map[string]fileDigest
-	failure  error // the first that made the database unfit
+	absent   map[string]int64 // size by path of tables that only seem to be there
+	failure  error            // the first that made the database unfit
 }
 
 type link struct{ name, path string }
@@ -65,6 +66,7 @@ func NewRecordFS(fs vfs.FS) *RecordFS {
 		links:  make(map[string][]link),
 		pinned: make(map[string]*pin),
 		known:  make(map[string]fileDigest),
+		absent: make(map[string]int64),
 	}
 	r.remote, _ = fs.(*RemoteFS)
 	return r
@@ -103,6 +105,9 @@ func (fs *RecordFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCatego
 
 // Open implements vfs.FS.
 func (fs *RecordFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	if _, ok := fs.isAbsent(name); ok {
+		return nil, fmt.Errorf("open %s: %w", name, errAbsent)
+	}
 	return fs.at(name).Open(name, opts...)
 }
 
@@ -112,10 +117,21 @@ func (fs *RecordFS) OpenDir(name string) (vfs.File, error) {
 }
 
 // Stat implements vfs.FS.
-func (fs *RecordFS) Stat(name string) (vfs.FileInfo, error) { return fs.at(name).Stat(name) }
+func (fs *RecordFS) Stat(name string) (vfs.FileInfo, error) {
+	if size, ok := fs.isAbsent(name); ok {
+		return remoteInfo{name: fs.PathBase(name), size: size}, nil
+	}
+	return fs.at(name).Stat(name)
+}
 
 // List implements vfs.FS.
-func (fs *RecordFS) List(dir string) ([]string, error) { return fs.at(dir).List(dir) }
+func (fs *RecordFS) List(dir string) ([]string, error) {
+	names, err := fs.at(dir).List(dir)
+	if err != nil {
+		return nil, err
+	}
+	return append(names, fs.absentIn(dir)...), nil
+}
 
 // MkdirAll implements vfs.FS.
 func (fs *RecordFS) MkdirAll(dir string, perm os.FileMode) error {
@@ -167,12 +183,16 @@ func (fs *RecordFS) Remove(name string) error {
 	}
 	delete(fs.known, fs.clean(name))
 	fs.mu.Unlock()
+	if fs.dropAbsent(name) {
+		return nil
+	}
 	return fs.at(name).Remove(name)
 }
 
 // RemoveAll implements vfs.FS. Files that a capture holds go too.
 func (fs *RecordFS) RemoveAll(name string) error {
 	fs.moveKnown(name, "")
+	fs.dropAllAbsent(name)
 	return fs.at(name).RemoveAll(name)
 }
 
@@ -319,17 +339,23 @@ func (fs *RecordFS) remoteSegments(path string) (manifest.SegmentDigests, bool) 
 	return t.digests, true
 }
 
-// corruption names the object of a damaged table, as long as it is remote.
+// corruption names the object of a damaged table, as long as it is remote. An
+// external one has its key for a path.
 func (fs *RecordFS) corruption(info pebble.DataCorruptionInfo) error {
 	err := fmt.Errorf("pebble: data corruption: %s", info)
 	if fs.remote == nil {
 		return err
+	}
+	if key, ok := strings.CutPrefix(info.Path, "remote://"); ok {
+		return &manifest.CorruptError{Key: key, Err: err}
 	}
 	if o, ok := fs.remote.object(info.Path); ok {
 		return &manifest.CorruptError{Key: o.Key, Err: err}
 	}
 	return err
 }
+
+func (fs *RecordFS) composed() bool { return fs.remote != nil && fs.remote.Composed() }
 
 // noSyncFile leaves it to the operating system when bytes reach the disk.
 type noSyncFile struct{ vfs.File }

@@ -41,6 +41,8 @@ type RemoteFS struct {
 	mu     sync.Mutex
 	tables map[string]*remoteTable // by path; those that are not local yet
 	wanted []*remoteTable          // read and not being hydrated, in that order
+	// externals are those of tables that Pebble knows by their object's key.
+	externals map[string]*externalTable
 }
 
 // NewRemoteFS wraps fs; nil means the operating system's. store is the job's
@@ -51,7 +53,7 @@ func NewRemoteFS(ctx context.Context, fs vfs.FS, store objectstore.Store) *Remot
 	}
 	return &RemoteFS{
 		FS: fs, from: storeRanges(store), ctx: ctx, pause: 100 * time.Millisecond,
-		tables: make(map[string]*remoteTable),
+		tables: make(map[string]*remoteTable), externals: make(map[string]*externalTable),
 	}
 }
 
@@ -234,6 +236,11 @@ func (fs *RemoteFS) RemoveAll(name string) error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
 	var errs []error
+	for key, t := range fs.externals {
+		if _, ok := fs.below(t.path, name); ok {
+			errs = append(errs, fs.dropExternal(key))
+		}
+	}
 	for path := range fs.tables {
 		if _, ok := fs.below(path, name); ok {
 			errs = append(errs, fs.unlink(path))
@@ -262,6 +269,11 @@ func (fs *RemoteFS) Rename(oldname, newname string) error {
 		}
 	}
 	maps.Copy(fs.tables, moved)
+	for _, t := range fs.externals {
+		if rest, ok := fs.below(t.path, oldname); ok { // one that is local
+			t.path = fs.PathJoin(newname, rest)
+		}
+	}
 	return nil
 }
 

@@ -227,14 +227,14 @@ func (t *remoteTable) have(i, end int) bool {
 	return i == end && !t.opaque
 }
 
-// missing finds the first run of segments from i on that are not there, no
-// longer than limit. i == end means there is none.
-func (t *remoteTable) missing(from, limit int) (i, end int) {
+// missing finds the first run of segments among those from one up to another
+// that are not there, no longer than limit. i == end means there is none.
+func (t *remoteTable) missing(from, to, limit int) (i, end int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for i = from; i < len(t.segments) && t.segments[i] == segmentThere; i++ {
+	for i = from; i < to && t.segments[i] == segmentThere; i++ {
 	}
-	for end = i; end < len(t.segments) && end-i < limit && t.segments[end] != segmentThere; end++ {
+	for end = i; end < to && end-i < limit && t.segments[end] != segmentThere; end++ {
 	}
 	return i, end
 }

@@ -26,6 +26,8 @@ type stage struct {
 	r      *rand.Rand
 	store  objectstore.Store
 	max    int
+	lazy   bool
+	remote int64 // objects that restores left in the store
 	epoch  manifest.Epoch
 	id     manifest.ID
 	states []manifest.KeyedState
@@ -43,12 +45,13 @@ func (s *stage) at(parallelism int) {
 	model := make(map[string]string)
 	for i := range parallelism {
 		groups := keyGroups(s.max, parallelism, i)
-		o := taskOptions{store: s.store, subtask: i, epoch: s.epoch, next: s.id, groups: groups}
+		o := taskOptions{store: s.store, subtask: i, epoch: s.epoch, next: s.id, groups: groups, lazy: s.lazy, held: s.r.IntN(2) == 0}
 		if s.states != nil {
 			state := Rescale(s.states, groups)
 			o.restored = &state
 		}
 		k := startTask(s.t, o)
+		s.remote += k.stats.RemoteObjects
 		what := fmt.Sprintf("task %d of %d", i, parallelism)
 		sameState(s.t, k.model, inGroups(s.model, groups), what)
 		checkDisjoint(s.t, o.restored, what)
@@ -58,6 +61,11 @@ func (s *stage) at(parallelism int) {
 			k.materialize()
 		}
 		k.change(s.r, s.r.IntN(60))
+		if s.r.IntN(4) == 0 {
+			k.hydrate()
+			k.spill()
+			sameState(s.t, contents(s.t, k.db), k.model, what+" hydrated")
+		}
 		states[i], _ = k.checkpoint(s.id, restoredFrom)
 		sameState(s.t, restored(s.t, s.store, states[i]), k.atCut, what+" after its checkpoint")
 		maps.Copy(model, k.atCut)
@@ -90,15 +98,21 @@ func TestB45_RescaleSweep(t *testing.T) {
 		{128, []int{1, 2, 1, 2, 8, 2, 7, 2, 3, 2, 8, 3, 7, 7, 1}},
 		{128, []int{3, 128, 5, 4, 11}},
 		{7, []int{7, 1, 3, 2, 5}},
-		{1, []int{1, 1}},
+		{1, []int{1, 1, 1}},
+		{128, []int{1, 8, 3, 7}},
 	} {
 		for seed := range uint64(3) {
-			t.Run(fmt.Sprintf("%d/%v/%d", c.max, c.path, seed), func(t *testing.T) {
-				s := &stage{t: t, r: rand.New(rand.NewPCG(seed, 2)), store: objectstore.NewMem(), max: c.max}
-				for _, p := range c.path {
-					s.at(p)
-				}
-			})
+			for _, lazy := range []bool{false, true} {
+				t.Run(fmt.Sprintf("%d/%v/%d/lazy=%t", c.max, c.path, seed, lazy), func(t *testing.T) {
+					s := &stage{t: t, r: rand.New(rand.NewPCG(seed, 2)), store: objectstore.NewMem(), max: c.max, lazy: lazy}
+					for _, p := range c.path {
+						s.at(p)
+					}
+					if lazy != (s.remote > 0) {
+						t.Errorf("%d objects were left in the store", s.remote)
+					}
+				})
+			}
 		}
 	}
 }

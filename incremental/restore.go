@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -37,6 +39,7 @@ type RestoreOptions struct {
 	// is on the same file system as Dir.
 	Local *LocalObjects
 	// Progress, if not nil, is called as bytes arrive, never twice at a time.
+	// The total rises once, when it is known which tables are needed.
 	Progress func(done, total int64)
 }
 
@@ -51,6 +54,9 @@ type RestoreStats struct {
 	Fetch          time.Duration // until all objects were there
 	Open           time.Duration // of the largest piece's base
 	Ingest         time.Duration // of deltas and other pieces
+	// Copied is why the state of several pieces was copied although it was to
+	// be left in the store; nil if it was not.
+	Copied error
 }
 
 // Restore makes a Pebble database of a state in Dir. Nothing outside the
@@ -60,8 +66,9 @@ type RestoreStats struct {
 // it, and opens with the options it had.
 //
 // Nothing that was not checked is seen by Pebble: every object is read whole, and
-// its size and digest are compared. The database is built beside Dir and renamed when it is
-// complete: after an error there is none (or a whole one, on a disk that fails
+// its size and digest are compared; tables of a base that have no keys of the
+// state's are not read at all. The database is built beside Dir and renamed when
+// it is complete: after an error there is none (or a whole one, on a disk that fails
 // to remove it again), and what was left by a process that died is removed by
 // the next Restore of the same Dir. A Dir that holds anything is ErrDirNotEmpty.
 // An object that is missing or damaged is a *manifest.CorruptError, a base made
@@ -70,7 +77,11 @@ type RestoreStats struct {
 // Over a RemoteFS a state of one piece is restored lazily: its tables are only
 // put there, and Hydrate fetches them. Of the deltas' tables, which are ingested,
 // the ends are read, of the base's as a rule nothing. A state of several pieces
-// is restored as above.
+// is put together from parts of tables that stay in the store: Hydrate, which
+// needs the database for it, copies these parts, and before that CaptureBase
+// refuses the database. This takes tables with at most one version of each key:
+// of databases that change by Ingest alone and have no snapshots. A state that
+// shows anything else is restored as above (see RestoreStats.Copied).
 func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 	var stats RestoreStats
 	fs, disposable := opts.FS.(*RecordFS)
@@ -98,33 +109,101 @@ func Restore(ctx context.Context, opts RestoreOptions) (RestoreStats, error) {
 	return stats, nil
 }
 
-func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *RestoreStats) error {
-	begin := time.Now()
-	lazy := w.fs.remote != nil && onePiece(opts.State)
-	if w.fs.remote != nil {
+func restore(ctx context.Context, opts RestoreOptions, w *workDir, stats *RestoreStats) (err error) {
+	d := newDownload(opts, w)
+	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, files: opts.FileCache}
+	defer stats.count(d)
+	s, remote := opts.State, w.fs.remote != nil
+	if remote {
 		w.fs.remote.useLocal(opts.Local)
 	}
-	d := &download{opts: opts, work: w, lazy: lazy}
-	if err := d.run(ctx); err != nil {
+	if s.Whole() {
+		if err := d.run(ctx, s.ContentObjects(), nil); err != nil {
+			return err
+		}
+		return b.whole(ctx, s.Pieces[0].Base)
+	}
+	var deltas []*remoteTable
+	if b.lazy = remote && onePiece(s); b.lazy {
+		deltas = d.deltas(s)
+	}
+	if err := d.run(ctx, otherFiles(s), deltas); err != nil {
 		return err
 	}
-	stats.LocalObjects, stats.LocalBytes, stats.LocalDamaged = d.copied.objects, d.copied.bytes, d.copied.damaged
-	stats.Objects, stats.Bytes, stats.Fetch = d.files-d.copied.objects, d.done-d.copied.bytes, time.Since(begin)
-	b := &builder{fs: w.fs, work: w, objects: d.paths, stats: stats, lazy: lazy, files: opts.FileCache}
-	if opts.State.Whole() {
-		return b.whole(ctx, opts.State.Pieces[0].Base)
+	if remote && !b.lazy {
+		err := b.compose(ctx, s)
+		if !errors.Is(err, errNotComposable) {
+			return err
+		}
+		stats.Copied = err
 	}
-	err := b.build(ctx, opts.State)
-	for _, o := range w.fs.remoteTables() {
-		if opts.Local.has(o.Key) {
-			stats.LocalObjects++
-			stats.LocalBytes += o.Size
-		} else {
-			stats.RemoteObjects++
-			stats.RemoteBytes += o.Size
+	if !b.lazy {
+		tables, err := b.tables(s)
+		if err != nil {
+			return err
+		}
+		if err := d.run(ctx, slices.Values(tables), nil); err != nil {
+			return err
 		}
 	}
-	return err
+	return b.build(ctx, s)
+}
+
+// count enters what was downloaded and what stays in the store or in copies.
+func (s *RestoreStats) count(d *download) {
+	s.LocalObjects, s.LocalBytes, s.LocalDamaged = d.copied.objects, d.copied.bytes, d.copied.damaged
+	s.Objects, s.Bytes, s.Fetch = d.files-d.copied.objects, d.done-d.copied.bytes, d.took
+	for _, o := range d.work.fs.remoteTables() {
+		if d.opts.Local.has(o.Key) {
+			s.LocalObjects++
+			s.LocalBytes += o.Size
+		} else {
+			s.RemoteObjects++
+			s.RemoteBytes += o.Size
+		}
+	}
+}
+
+// otherFiles yields the objects of a state that are no tables: they say which
+// of the tables are needed.
+func otherFiles(s manifest.KeyedState) iter.Seq[manifest.Object] {
+	return func(yield func(manifest.Object) bool) {
+		for _, p := range s.Pieces {
+			if p.Base == nil {
+				continue
+			}
+			for _, f := range p.Base.Files {
+				if f.Object.Key != "" && !isTable(f) && !yield(f.Object) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// tables are the objects to download: tables of the bases that may hold keys of
+// their piece's key groups, and the deltas.
+func (b *builder) tables(s manifest.KeyedState) (out []manifest.Object, err error) {
+	for _, p := range s.Pieces {
+		if p.Base != nil {
+			tables, err := b.baseTables(p.Base, p.KeyGroups)
+			if err != nil {
+				return nil, err
+			}
+			for _, t := range tables {
+				if t.object.Key != "" {
+					out = append(out, t.object.Object)
+				}
+			}
+		}
+		for _, d := range p.Deltas {
+			out = append(out, d.Object)
+		}
+	}
+	for _, d := range s.Deltas {
+		out = append(out, d.Object)
+	}
+	return out, nil
 }
 
 // onePiece reports whether a state is one base, or none, with deltas over it.

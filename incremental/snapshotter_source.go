@@ -119,10 +119,15 @@ func immutable(name string) bool {
 	return strings.HasSuffix(name, ".sst") || strings.HasSuffix(name, ".blob")
 }
 
+// isCatalog tells the files that list a database's remote tables.
+func isCatalog(name string) bool {
+	return strings.HasPrefix(name, "REMOTE-OBJ-CATALOG") || strings.HasPrefix(name, "marker.remote-obj-catalog")
+}
+
 // checkLocal refuses a database of which not all files were captured.
 func checkLocal(c *BaseCapture) error {
 	for _, f := range c.Files {
-		if strings.HasPrefix(f.Name, "REMOTE-OBJ-CATALOG") || strings.HasPrefix(f.Name, "marker.remote-obj-catalog") {
+		if isCatalog(f.Name) {
 			return fmt.Errorf("capture base: %w", ErrRemoteTables)
 		}
 	}

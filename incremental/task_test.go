@@ -7,6 +7,7 @@ import (
 	"iter"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -26,6 +27,8 @@ type task struct {
 	store   objectstore.Store
 	dir     string
 	fs      *RecordFS
+	remote  *RemoteFS // under fs, of a lazy restore
+	stats   RestoreStats
 	db      *pebble.DB
 	ledger  *Ledger
 	failed  firstError
@@ -45,6 +48,7 @@ type taskOptions struct {
 	reserved []manifest.Object
 	groups   manifest.KeyGroupRange
 	held     bool // compactions are
+	lazy     bool // restore
 }
 
 func startTask(t *testing.T, o taskOptions) *task {
@@ -53,10 +57,16 @@ func startTask(t *testing.T, o taskOptions) *task {
 		t: t, store: o.store, dir: "/task/db", fs: NewRecordFS(vfs.NewMem()), groups: o.groups,
 		model: make(map[string]string), dirty: make(map[string]bool),
 	}
+	if o.lazy {
+		k.remote = NewRemoteFS(t.Context(), vfs.NewMem(), o.store)
+		k.fs = NewRecordFS(k.remote)
+	}
 	if o.restored != nil {
-		if _, err := Restore(t.Context(), RestoreOptions{Store: o.store, State: *o.restored, Dir: k.dir, FS: k.fs}); err != nil {
+		stats, err := Restore(t.Context(), RestoreOptions{Store: o.store, State: *o.restored, Dir: k.dir, FS: k.fs})
+		if err != nil {
 			t.Fatal(err)
 		}
+		k.stats = stats
 	}
 	opts := PebbleOptions(DBOptions{FS: k.fs, Failed: k.failed.set})
 	opts.DisableAutomaticCompactions = o.held
@@ -70,6 +80,9 @@ func startTask(t *testing.T, o taskOptions) *task {
 		Operator: "op", Subtask: o.subtask, Epoch: o.epoch, NextID: o.next, KeyGroups: o.groups,
 		Restored: o.restored, Reserved: o.reserved,
 	})
+	if o.lazy {
+		k.ledger.SetRemote(k.remote.Objects())
+	}
 	k.spilled = k.ledger.position
 	t.Cleanup(k.close)
 	return k
@@ -85,11 +98,25 @@ func (k *task) close() {
 	k.db = nil
 }
 
+// hydrate makes what a lazy restore left in the store local.
+func (k *task) hydrate() {
+	k.t.Helper()
+	if k.remote == nil {
+		return
+	}
+	if err := k.remote.Hydrate(HydrateOptions{DB: k.db}); err != nil {
+		k.t.Fatal(err)
+	}
+	if left := k.remote.Objects(); len(left) > 0 {
+		k.t.Fatalf("%d objects are remote after hydration", len(left))
+	}
+	k.ledger.SetRemote(nil)
+}
+
 // change does n random puts and deletes.
 func (k *task) change(r *rand.Rand, n int) {
 	for range n {
-		kg := k.groups.First + uint16(r.IntN(int(k.groups.Last-k.groups.First)+1))
-		key := string(binary.BigEndian.AppendUint16(nil, kg)) + fmt.Sprintf("key-%03d", r.IntN(300))
+		key := k.randomKey(r)
 		if r.IntN(5) == 0 {
 			delete(k.model, key)
 		} else {
@@ -98,6 +125,14 @@ func (k *task) change(r *rand.Rand, n int) {
 		k.dirty[key] = true
 	}
 }
+
+func (k *task) randomKey(r *rand.Rand) string {
+	kg := k.groups.First + uint16(r.IntN(int(k.groups.Last-k.groups.First)+1))
+	return string(groupKey(kg)) + fmt.Sprintf("key-%03d", r.IntN(300))
+}
+
+// heavy reports whether the long forms of tests are asked for.
+func heavy() bool { return os.Getenv("CKPT_HEAVY") == "1" }
 
 // spill makes a delta of the changes, uploads and ingests it.
 func (k *task) spill() {
@@ -165,6 +200,7 @@ func (k *task) checkpoint(id, oldestBase manifest.ID) (manifest.KeyedState, []ma
 // materialize makes a base of the database as it is.
 func (k *task) materialize() UploadStats {
 	k.t.Helper()
+	k.hydrate()
 	if err := k.ledger.StartBase(k.spilled); err != nil {
 		k.t.Fatal(err)
 	}

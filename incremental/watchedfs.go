@@ -1,6 +1,7 @@
 package incremental
 
 import (
+	"errors"
 	"io"
 	"strings"
 
@@ -50,6 +51,9 @@ func isManifest(base string) bool {
 func (fs *watchedFS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
 	f, err := fs.RecordFS.Open(name, opts...)
 	if err != nil {
+		if errors.Is(err, errAbsent) {
+			fs.fail(err)
+		}
 		return nil, err
 	}
 	return &watchedFile{f, fs}, nil

@@ -56,6 +56,27 @@ func TestLazyStoreIsAMap(t *testing.T) {
 	}
 }
 
+// The same for states that are put together.
+func TestComposedStoreIsAMap(t *testing.T) {
+	for seed := range uint64(4) {
+		rng := rand.New(rand.NewPCG(seed, 48))
+		j, faulty, from := composedJob(t, Lazy)
+		faulty.Add(storetest.Rule{Op: storetest.Get, Chance: 0.5, Do: storetest.Delay(20 * time.Millisecond)})
+		j.opts.Materialize = MaterializePolicy{MaxDeltas: 1 + rng.IntN(4)}
+		j.opts.Caches = NewCaches(1<<20, 100)
+		t.Cleanup(j.opts.Caches.Close)
+		j.start(from)
+		if j.store.restored.RemoteObjects < 3 {
+			t.Errorf("%d objects are remote", j.store.restored.RemoteObjects)
+		}
+		j.check(rng)
+		j.randomLife(rng)
+		if j.seen.bases == 0 {
+			t.Error("no base was made")
+		}
+	}
+}
+
 // lazyJob has a checkpoint of one base to restore from.
 func lazyJob(t *testing.T, restore RestoreMode) (*job, *storetest.Faulty, *checkpoint) {
 	t.Helper()
@@ -88,6 +109,67 @@ func (j *job) awaitBase() {
 	}
 }
 
+// composedJob is lazyJob with a state put together from those of three tasks.
+func composedJob(t *testing.T, restore RestoreMode) (*job, *storetest.Faulty, *checkpoint) {
+	t.Helper()
+	opts := testOptions(t)
+	opts.Materialize, opts.Restore = MaterializePolicy{MaxDeltas: 1}, restore
+	j := newJob(t, opts)
+	j.stop()
+	from := &checkpoint{id: 900, model: map[string]string{}}
+	var parents []manifest.KeyedState
+	for g := range testGroups.Last + 1 {
+		parent, part := parentJob(t, int(g)+1), manifest.KeyGroupRange{First: g, Last: g}
+		c := parent.live[len(parent.live)-1]
+		parents = append(parents, incremental.Rescale([]manifest.KeyedState{*c.keyed}, part))
+		for key, value := range c.model {
+			if part.Contains(uint16(key[0])<<8 | uint16(key[1])) {
+				from.model[key] = value
+			}
+		}
+		for o := range c.keyed.NeededObjects() {
+			body, _, err := objectstore.ReadAll(t.Context(), parent.objects, o.Key, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := j.objects.Put(t.Context(), o.Key, objectstore.Bytes(body), objectstore.PutOptions{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	keyed := incremental.Rescale(parents, testGroups)
+	if len(keyed.Pieces) != 3 {
+		t.Fatalf("%d pieces", len(keyed.Pieces))
+	}
+	from.keyed, j.model = &keyed, from.model
+	j.live, j.epoch, j.next = []*checkpoint{from}, 100, 901
+	faulty := storetest.NewFaulty(j.objects, 1)
+	j.opts.Store = faulty
+	return j, faulty, from
+}
+
+// parentJob has a checkpoint of a base and a few deltas.
+func parentJob(t *testing.T, subtask int) *job {
+	opts := testOptions(t)
+	opts.Materialize, opts.Subtask = MaterializePolicy{MaxDeltas: 4}, subtask
+	j := newJob(t, opts)
+	rng := rand.New(rand.NewPCG(uint64(subtask), 47))
+	for c := (*checkpoint)(nil); c == nil || len(c.keyed.Pieces) == 0 || len(c.keyed.Deltas) == 0; {
+		j.write(rng, 100)
+		j.trigger(manifest.Periodic)
+		c = j.commit()
+	}
+	j.stop()
+	return j
+}
+
+type lazyStart func(*testing.T, RestoreMode) (*job, *storetest.Faulty, *checkpoint)
+
+// lazyStarts are the two kinds of state that are left in the object store.
+var lazyStarts = map[string]lazyStart{
+	"one base": lazyJob, "composed": composedJob,
+}
+
 // blockGets holds all reads back until the function it returns is called.
 func blockGets(f *storetest.Faulty) (release func()) {
 	gate := make(chan struct{})
@@ -115,7 +197,13 @@ func tableOf(c *checkpoint) manifest.Object {
 // A lazy store opens, captures and writes while the object store answers no
 // read, and is hydrated when it does.
 func TestLazyStoreWorksBeforeItIsHydrated(t *testing.T) {
-	j, faulty, from := lazyJob(t, Lazy)
+	for name, start := range lazyStarts {
+		t.Run(name, func(t *testing.T) { lazyStoreWorksBeforeItIsHydrated(t, start) })
+	}
+}
+
+func lazyStoreWorksBeforeItIsHydrated(t *testing.T, start lazyStart) {
+	j, faulty, from := start(t, Lazy)
 	release := blockGets(faulty)
 	hydrations := make(chan Hydration, 1)
 	j.opts.OnHydrated = func(h Hydration) { hydrations <- h }
@@ -152,7 +240,13 @@ func TestLazyStoreWorksBeforeItIsHydrated(t *testing.T) {
 }
 
 func TestEagerStoreIsHydratedAtOnce(t *testing.T) {
-	j, faulty, from := lazyJob(t, Eager)
+	for name, start := range lazyStarts {
+		t.Run(name, func(t *testing.T) { eagerStoreIsHydratedAtOnce(t, start) })
+	}
+}
+
+func eagerStoreIsHydratedAtOnce(t *testing.T, start lazyStart) {
+	j, faulty, from := start(t, Eager)
 	j.start(from)
 	select {
 	case <-j.store.Hydrated():
@@ -179,6 +273,12 @@ func TestRestoreModeIsChecked(t *testing.T) {
 // store opened fails the store and is named; no read ever gives a wrong value,
 // and none gives any afterwards.
 func TestF33_F47_F48_LazyStoreFailsForDamage(t *testing.T) {
+	for name, start := range lazyStarts {
+		t.Run(name, func(t *testing.T) { lazyStoreFailsForDamage(t, start) })
+	}
+}
+
+func lazyStoreFailsForDamage(t *testing.T, start lazyStart) {
 	for name, damage := range map[string]func(good []byte) []byte{
 		"missing":    func([]byte) []byte { return nil },
 		"longer":     func(good []byte) []byte { return append(good, 0) },
@@ -188,7 +288,7 @@ func TestF33_F47_F48_LazyStoreFailsForDamage(t *testing.T) {
 	} {
 		for _, read := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s/read=%t", name, read), func(t *testing.T) {
-				j, faulty, from := lazyJob(t, Lazy)
+				j, faulty, from := start(t, Lazy)
 				release := blockGets(faulty)
 				failures := make(chan error, 1)
 				j.opts.OnFailure = func(err error) { failures <- err }
@@ -233,7 +333,13 @@ func TestF33_F47_F48_LazyStoreFailsForDamage(t *testing.T) {
 // A store can be closed, and fails, while reads wait for the object store:
 // they come back, and no goroutine stays.
 func TestLazyStoreIsClosedWhileHydrated(t *testing.T) {
-	j, faulty, from := lazyJob(t, Lazy)
+	for name, start := range lazyStarts {
+		t.Run(name, func(t *testing.T) { lazyStoreIsClosedWhileHydrated(t, start) })
+	}
+}
+
+func lazyStoreIsClosedWhileHydrated(t *testing.T, start lazyStart) {
+	j, faulty, from := start(t, Lazy)
 	blockGets(faulty)
 	before := runtime.NumGoroutine()
 	j.start(from)
@@ -271,7 +377,13 @@ func TestLazyStoreIsClosedWhileHydrated(t *testing.T) {
 // Open ends with its context also while it waits for a table, and leaves
 // nothing.
 func TestLazyOpenIsCancelled(t *testing.T) {
-	j, _, from := lazyJob(t, Lazy)
+	for name, start := range lazyStarts {
+		t.Run(name, func(t *testing.T) { lazyOpenIsCancelled(t, start) })
+	}
+}
+
+func lazyOpenIsCancelled(t *testing.T, start lazyStart) {
+	j, _, from := start(t, Lazy)
 	o := j.opts
 	o.Epoch, o.NextID, o.Restored = 9, 100, from.keyed
 	o.Dir = filepath.Join(t.TempDir(), "s")
@@ -288,7 +400,13 @@ func TestLazyOpenIsCancelled(t *testing.T) {
 // What a crash leaves of a store that was being hydrated is not taken for a
 // state, and in nobody's way.
 func TestLazyStoreAfterCrash(t *testing.T) {
-	j, faulty, from := lazyJob(t, Lazy)
+	for name, start := range lazyStarts {
+		t.Run(name, func(t *testing.T) { lazyStoreAfterCrash(t, start) })
+	}
+}
+
+func lazyStoreAfterCrash(t *testing.T, start lazyStart) {
+	j, faulty, from := start(t, Lazy)
 	release := blockGets(faulty)
 	j.start(from)
 	var crashed string

@@ -126,7 +126,7 @@ func (s *Store) beginBase(ctx context.Context) (context.Context, int) {
 func (s *Store) mayBegin() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.base.cancel != nil || s.base.ended || s.err() != nil {
+	if s.base.cancel != nil || s.base.ended || s.err() != nil || s.composed() {
 		return false
 	}
 	c := s.ledger.Chain()

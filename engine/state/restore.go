@@ -19,11 +19,12 @@ type RestoreMode string
 
 // The modes. Lazy, the default, opens a store at once: what is read comes from
 // the object store, and the rest in the background (see [Store.Hydrated]). Every
-// part is compared with its digest before it is used (rule R5). State that is
-// put together from several bases, after a change of the parallelism, is
-// restored eagerly all the same. Eager has everything local before the store
-// opens: then the object store is not needed to read, but the first read waits
-// for all of the state.
+// part is compared with its digest before it is used (rule R5). Of state that is
+// put together from several bases, after a change of the parallelism, only the
+// parts in the task's key groups are fetched, and no new base is made of it
+// before they are local. Eager has everything local before the store opens: then
+// the object store is not needed to read, but the first read waits for all of the
+// state.
 const (
 	Lazy  RestoreMode = "lazy"
 	Eager RestoreMode = "eager"
@@ -78,6 +79,9 @@ func (s *Store) openDB(ctx, background context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	if why := s.restored.Copied; why != nil {
+		s.opts.Logger.Warn("state of several bases was restored eagerly", "reason", why)
+	}
 	if r := s.restored; r.LocalObjects+r.LocalDamaged > 0 {
 		s.opts.Logger.Info("state restored from local copies", "local_objects", r.LocalObjects, "local_bytes", r.LocalBytes,
 			"damaged_copies", r.LocalDamaged, "fetched_objects", r.Objects, "fetched_bytes", r.Bytes, "remote_objects", r.RemoteObjects)
@@ -99,8 +103,13 @@ func (s *Store) isRemote() bool {
 		return false
 	}
 	n, _ := s.remote.Left()
-	return n > 0
+	return n > 0 || s.composed()
 }
+
+// composed reports whether the database reads parts of tables in the object
+// store. They cannot be in a base: until they are local, reports name the
+// pieces that the state was put together from.
+func (s *Store) composed() bool { return s.remote != nil && s.remote.Composed() }
 
 // hydrate makes what was left in the object store, or in copies, local.
 func (s *Store) hydrate(ctx context.Context) {

@@ -1,0 +1,440 @@
+package incremental
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/ckpt-io/ckpt/manifest"
+	"github.com/ckpt-io/ckpt/objectstore"
+)
+
+// parents are tasks of one operator with long lives: puts, deletes and puts
+// again of the same keys, with tables on all levels, bases over bases, and
+// deltas over the last one.
+func parents(t *testing.T, store objectstore.Store, r *rand.Rand, n int) (states []manifest.KeyedState, model map[string]string) {
+	t.Helper()
+	model = make(map[string]string)
+	for i := range n {
+		o := taskOptions{store: store, subtask: i, epoch: 1, next: 1, groups: keyGroups(128, n, i), held: true}
+		for epoch := range manifest.Epoch(1 + r.IntN(3)) {
+			o.epoch = epoch + 1
+			k := startTask(t, o)
+			for range 2 + r.IntN(10) {
+				k.change(r, r.IntN(300))
+				k.spill()
+				if r.IntN(4) == 0 {
+					first := r.IntN(128)
+					if err := k.db.Compact(t.Context(), groupKey(uint16(first)), groupKey(uint16(first+r.IntN(60)+1)), false); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if r.IntN(4) > 0 {
+				k.materialize()
+			}
+			for range r.IntN(4) {
+				k.change(r, 100)
+				k.spill()
+			}
+			state, _ := k.checkpoint(o.next, o.next-1)
+			k.close()
+			o.restored, o.next = &state, o.next+1
+		}
+		states = append(states, *o.restored)
+		maps.Copy(model, restored(t, store, *o.restored))
+	}
+	return states, model
+}
+
+// Tables that are taken as they are give what copying them gives: in the
+// beginning, while they are made local, afterwards, compacted, and in the
+// database that a base of it is.
+func TestComposeEqualsCopy(t *testing.T) {
+	seeds := uint64(12)
+	if heavy() {
+		seeds = 400
+	}
+	composed := 0
+	for seed := range seeds {
+		r := rand.New(rand.NewPCG(seed, 12))
+		store := objectstore.NewMem()
+		states, model := parents(t, store, r, 1+int(seed%4))
+		first := uint16(r.IntN(128))
+		part := groups(first, first+uint16(r.IntN(128-int(first))))
+		if r.IntN(3) == 0 {
+			part = groups(0, 127)
+		}
+		state, want := Rescale(states, part), inGroups(model, part)
+		what := fmt.Sprintf("seed %d, %s", seed, part)
+		sameState(t, restored(t, store, state), want, what+" copied")
+
+		k := startTask(t, taskOptions{store: store, epoch: 9, next: 100, groups: part, restored: &state, lazy: true, held: r.IntN(2) == 0})
+		if k.stats.Copied != nil {
+			t.Fatalf("%s: copied: %v", what, k.stats.Copied)
+		}
+		if k.remote.Composed() {
+			composed++
+		}
+		if r.IntN(4) > 0 {
+			sameState(t, k.model, want, what+" composed")
+		}
+		for range r.IntN(3) {
+			k.change(r, 100)
+			k.spill()
+		}
+		checkReads(t, k, r, what)
+		k.hydrate()
+		sameState(t, contents(t, k.db), k.model, what+" hydrated")
+		k.materialize()
+		if err := k.db.Compact(t.Context(), groupKey(0), lastKey, false); err != nil {
+			t.Fatal(err)
+		}
+		sameState(t, contents(t, k.db), k.model, what+" compacted")
+		checkReads(t, k, r, what)
+		again, _ := k.checkpoint(100, 0)
+		if len(again.Pieces) != 1 || len(again.Deltas) != 0 {
+			t.Fatalf("%s: %d pieces, %d deltas after a base", what, len(again.Pieces), len(again.Deltas))
+		}
+		sameState(t, restored(t, store, again), k.model, what+" of its base")
+		k.close()
+	}
+	if composed < int(seeds)/2 {
+		t.Errorf("only %d of %d states were composed", composed, seeds)
+	}
+}
+
+// checkReads compares some reads by key, which go through the tables' filters.
+func checkReads(t *testing.T, k *task, r *rand.Rand, what string) {
+	t.Helper()
+	for range 200 {
+		key := k.randomKey(r)
+		value, closer, err := k.db.Get([]byte(key))
+		want, there := k.model[key]
+		switch {
+		case errors.Is(err, pebble.ErrNotFound) && !there:
+			continue
+		case err != nil || !there || string(value) != want:
+			t.Fatalf("%s: get %q: %q, %v; want %q, there %t", what, key, value, err, want, there)
+		}
+		if err := closer.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// countingStore counts the bytes that are read.
+type countingStore struct {
+	objectstore.Store
+	gets, bytes atomic.Int64
+}
+
+func (s *countingStore) Get(ctx context.Context, key string, off, n int64) (io.ReadCloser, objectstore.Info, error) {
+	r, info, err := s.Store.Get(ctx, key, off, n)
+	if err != nil {
+		return nil, info, err
+	}
+	s.gets.Add(1)
+	return &countingReader{r, s}, info, nil
+}
+
+type countingReader struct {
+	io.ReadCloser
+	s *countingStore
+}
+
+func (r *countingReader) Read(p []byte) (int, error) {
+	n, err := r.ReadCloser.Read(p)
+	r.s.bytes.Add(int64(n))
+	return n, err
+}
+
+// take gives what was counted and begins anew.
+func (s *countingStore) take() (gets, bytes int64) { return s.gets.Swap(0), s.bytes.Swap(0) }
+
+const (
+	chunkTables = 12      // of each parent's base
+	chunkBytes  = 2 << 20 // of each
+	deltaBytes  = 3 << 20 // of each parent's delta
+)
+
+// chunkedParents are tasks with a base of many tables that do not overlap, and
+// a delta over all of their key groups.
+func chunkedParents(t testing.TB, store objectstore.Store, n int) (states []manifest.KeyedState) {
+	t.Helper()
+	rng := rand.NewChaCha8([32]byte{1})
+	for i := range n {
+		g := keyGroups(128, n, i)
+		width := int(g.Last-g.First) + 1
+		fs := NewRecordFS(vfs.NewMem())
+		db, err := pebble.Open("/p", PebbleOptions(DBOptions{FS: fs}))
+		must(t, err)
+		ledger := NewLedger(LedgerOptions{Operator: "op", Subtask: i, Epoch: 1, NextID: 1, KeyGroups: g})
+		for c := range chunkTables {
+			first := int(g.First) + c*width/chunkTables
+			after := int(g.First) + (c+1)*width/chunkTables
+			_, err := WriteDelta(fs, "/table", evenly(rng, first, after, chunkBytes))
+			must(t, err)
+			must(t, db.Ingest(t.Context(), []string{"/table"}))
+		}
+		must(t, ledger.StartBase(0))
+		c, err := CaptureBase(db, fs)
+		must(t, err)
+		b, _, err := UploadBase(t.Context(), c, UploadBaseOptions{Uploader: Uploader{store}, Ledger: ledger, Parallel: 1})
+		must(t, errors.Join(err, c.Release(), ledger.FinishBase(b), db.Close()))
+
+		position := ledger.NextPosition()
+		d, err := WriteDelta(fs, "/delta", evenly(rng, int(g.First), int(g.Last)+1, deltaBytes))
+		must(t, err)
+		f, err := fs.Open("/delta")
+		must(t, err)
+		o, err := Uploader{store}.PutFile(t.Context(), ledger.DeltaName(position).Key(), f, d.Size)
+		must(t, errors.Join(err, f.Close(), ledger.AddDelta(d.Delta(position, o.Key))))
+		must(t, ledger.Barrier(Barrier{ID: 1}))
+		state, _, err := ledger.Report(1)
+		must(t, err)
+		states = append(states, *state)
+	}
+	return states
+}
+
+// evenly spreads entries that do not compress over some key groups.
+func evenly(rng *rand.ChaCha8, first, after, bytes int) func(func(Entry) bool) {
+	value := make([]byte, 4096)
+	n := bytes / len(value)
+	return func(yield func(Entry) bool) {
+		for i := range n {
+			rng.Read(value)
+			kg := first + i*(after-first)/n
+			if !yield(Entry{Key: fmt.Appendf(groupKey(uint16(kg)), "key-%08d", i), Value: value}) {
+				return
+			}
+		}
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// B45: a task whose state is put together from others' fetches what its key
+// groups need. Eagerly that is whole tables that have some of them; lazily it is
+// nothing that the MANIFESTs say to open it, and then the parts.
+func TestB45_RescaledTaskFetchesItsRange(t *testing.T) {
+	mem := objectstore.NewMem()
+	states := chunkedParents(t, mem, 2)
+	for _, g := range []manifest.KeyGroupRange{keyGroups(128, 3, 1), groups(60, 67), groups(0, 127)} {
+		state := Rescale(states, g)
+		if len(state.Pieces) != 2 {
+			t.Fatalf("%d pieces", len(state.Pieces))
+		}
+		need := int64(2*chunkTables*chunkBytes+2*deltaBytes) * int64(g.Last-g.First+1) / 128
+		within := func(what string, bytes, bound int64) {
+			t.Helper()
+			t.Logf("%s needs %d kB, %s %d kB", g, need>>10, what, bytes>>10)
+			if bytes > bound {
+				t.Errorf("%s: %s fetches %d bytes of %d that it needs", g, what, bytes, need)
+			}
+		}
+		store := &countingStore{Store: mem}
+		_, err := Restore(t.Context(), RestoreOptions{Store: store, State: state, Dir: "/db", FS: vfs.NewMem()})
+		must(t, err)
+		_, bytes := store.take()
+		within("eager", bytes, need+2*chunkBytes+2*deltaBytes+1<<20)
+
+		disk := NewRecordFS(NewRemoteFS(t.Context(), vfs.NewMem(), store))
+		stats, err := Restore(t.Context(), RestoreOptions{Store: store, State: state, Dir: "/db", FS: disk})
+		must(t, errors.Join(err, stats.Copied))
+		db, err := pebble.Open("/db", PebbleOptions(DBOptions{FS: disk}))
+		must(t, err)
+		gets, bytes := store.take()
+		within(fmt.Sprintf("open in %d requests", gets), bytes, 0)
+		must(t, disk.remote.Hydrate(HydrateOptions{DB: db}))
+		_, bytes = store.take()
+		// What is cut is read in segments: two at each end and two at the end
+		// of the table.
+		within("hydrate", bytes, need+4*6*segmentSize+need/50)
+		must(t, db.Close())
+	}
+}
+
+// A base of which the bounds show what no external file can be is copied, and
+// the restore says why.
+func TestComposeRefusesWhatItCannotExpress(t *testing.T) {
+	store := objectstore.NewMem()
+	r := rand.New(rand.NewPCG(1, 13))
+	states, model := parents(t, store, r, 2)
+	k := startTask(t, taskOptions{store: store, subtask: 2, epoch: 7, next: 9, groups: keyGroups(128, 2, 0), restored: &states[0]})
+	first := groupKey(0)
+	must(t, k.db.DeleteRange(first, groupKey(9), pebble.NoSync))
+	must(t, k.db.Flush())
+	for key := range model {
+		if key < string(groupKey(9)) {
+			delete(model, key)
+		}
+	}
+	k.materialize()
+	states[0], _ = k.checkpoint(9, 0)
+	k.close()
+	state := Rescale(states, allGroups)
+	l := mustLazy(t, store, state)
+	if !errors.Is(l.stats.Copied, errNotComposable) || l.stats.RemoteObjects != 0 {
+		t.Errorf("copied for %v, %d objects are remote", l.stats.Copied, l.stats.RemoteObjects)
+	}
+	sameState(t, contents(t, l.DB), model, "copied")
+}
+
+// F33 F47 F48 F50: whatever object of whatever parent is missing, of another
+// size, or damaged, a composed state gives no wrong value, fails, and names it.
+func TestF33_F47_F48_F50_ComposedStateOfDamage(t *testing.T) {
+	store := objectstore.NewMem()
+	r := rand.New(rand.NewPCG(3, 14))
+	states, model := parents(t, store, r, 2)
+	part := groups(30, 100)
+	state, want := Rescale(states, part), inGroups(model, part)
+	spare := dispensable(state)
+	if len(spare) == 0 {
+		t.Error("no table stands in a pack as a whole")
+	}
+	seen := make(map[string]bool)
+	for o := range state.NeededObjects() {
+		if seen[o.Key] {
+			continue
+		}
+		seen[o.Key] = true
+		good, _, err := objectstore.ReadAll(t.Context(), store, o.Key, 1<<20)
+		must(t, err)
+		damages := map[string][]byte{"missing": nil, "longer": append(slices.Clone(good), 0), "zeros": make([]byte, len(good))}
+		for range 3 {
+			bad := slices.Clone(good)
+			at := r.IntN(len(bad))
+			bad[at] ^= 1
+			damages[fmt.Sprintf("byte %d", at)] = bad
+		}
+		for what, bad := range damages {
+			overwrite(t, store, o.Key, bad)
+			composedOfDamage(t, store, state, want, o.Key, what, spare[o.Key])
+		}
+		overwrite(t, store, o.Key, good)
+	}
+}
+
+// dispensable are the objects that a state can be read without: packs, and the
+// tables that stand in one as a whole.
+func dispensable(s manifest.KeyedState) map[string]bool {
+	out := make(map[string]bool)
+	for _, p := range s.Pieces {
+		if p.Base == nil {
+			continue
+		}
+		for _, o := range p.Base.Packs {
+			out[o.Key] = true
+		}
+		for _, f := range p.Base.Files {
+			if f.Pack.Pack > 0 && tailOf(f.Object.Size) == 0 {
+				out[f.Object.Key] = true
+			}
+		}
+	}
+	return out
+}
+
+// composedOfDamage wants a failure that names the object, unless nothing of it
+// that is damaged is needed.
+func composedOfDamage(t *testing.T, store objectstore.Store, state manifest.KeyedState, want map[string]string, key, what string, spare bool) {
+	t.Helper()
+	l, err := openLazy(t.Context(), store, state)
+	var read map[string]string
+	if err == nil {
+		defer l.close(t)
+		read, err = readAll(l.DB)
+		if err == nil && !maps.Equal(read, want) {
+			t.Errorf("%s of %s: wrong values", what, key)
+		}
+		if err == nil {
+			err = l.remote.Hydrate(HydrateOptions{DB: l.DB})
+		}
+		err = errors.Join(err, l.failed.get())
+	}
+	var corrupt *manifest.CorruptError
+	switch partly := strings.HasPrefix(what, "byte"); {
+	case err == nil && (partly || spare):
+		got, err := readAll(l.DB)
+		if err != nil || !maps.Equal(got, want) {
+			t.Errorf("%s of %s: wrong values or %v when hydrated", what, key, err)
+		}
+	case !errors.As(err, &corrupt) || corrupt.Key != key || errors.Is(err, fs.ErrNotExist):
+		t.Errorf("%s of %s: %v", what, key, err)
+	}
+}
+
+// F75 F76: a composed state on a disk that fails or is full, while it is put
+// together, read or hydrated, is an error of the disk's or the whole state. It
+// never reads as another, and nothing panics.
+func TestF75_F76_ComposeFailsAtEveryOperation(t *testing.T) {
+	store := objectstore.NewMem()
+	state, want := rescaledState(t, store)
+	step := int64(5)
+	if heavy() {
+		step = 1
+	}
+	failures := 0
+	for k := int64(1); ; k += step {
+		disk := &faultyDisk{k: k, err: syscall.ENOSPC}
+		var got map[string]string
+		var err error
+		var failed firstError
+		finishes(t, fmt.Sprintf("operation %d", k), func() {
+			got, err = composedLife(t.Context(), store, state, disk.wrap(vfs.NewMem()), failed.set)
+		})
+		switch {
+		case err != nil || failed.get() != nil:
+			failures++
+			if err := errors.Join(err, failed.get()); !errors.Is(err, syscall.ENOSPC) {
+				t.Errorf("operation %d: %v", k, err)
+			}
+		case !maps.Equal(got, want):
+			t.Errorf("operation %d: other state", k)
+		}
+		if !disk.hit.Load() {
+			t.Logf("fewer than %d operations, %d failures", k, failures)
+			break
+		}
+	}
+	if failures == 0 {
+		t.Error("nothing failed")
+	}
+}
+
+// composedLife restores, opens, hydrates and reads a state. Compactions are held,
+// as in every lazy restore: Pebble panics when Open fails while one runs.
+func composedLife(ctx context.Context, store objectstore.Store, state manifest.KeyedState, disk vfs.FS, failed func(error)) (got map[string]string, err error) {
+	r := NewRecordFS(NewRemoteFS(ctx, disk, store))
+	if _, err := Restore(ctx, RestoreOptions{Store: store, State: state, Dir: "/a/db", FS: r, Parallel: 1}); err != nil {
+		return nil, err
+	}
+	db, err := pebble.Open("/a/db", PebbleOptions(DBOptions{FS: r, Failed: failed, Scheduler: NewCompactions(2).Compactor(true)}))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := r.remote.Hydrate(HydrateOptions{DB: db}); err != nil {
+		return nil, err
+	}
+	return readAll(db)
+}
