@@ -41,11 +41,12 @@ func (p *plan) incompatible(from *manifest.Manifest, allowDropped bool) []string
 // dropped names what an operator's state holds that n, which may be nil, would
 // not take.
 func dropped(op *manifest.Operator, n *node) []string {
-	var splits, handles, keyed bool
+	var splits, handles, keyed, states bool
 	for i := range op.Tasks {
 		t := &op.Tasks[i]
 		splits = splits || len(t.Splits) > 0
 		handles = handles || len(t.Handles) > 0
+		states = states || len(t.OperatorStates) > 0
 		keyed = keyed || t.Keyed != nil && len(t.Keyed.Pieces)+len(t.Keyed.Deltas) > 0
 	}
 	var out []string
@@ -57,12 +58,13 @@ func dropped(op *manifest.Operator, n *node) []string {
 	add(splits, roleSource, "source positions")
 	add(handles, roleSink, "prepared output")
 	add(keyed, roleKeyed, "keyed state")
+	add(states, roleKeyed, "operator state")
 	return out
 }
 
 // assign deals the state of an operator out over the subtasks it has now. op
 // is nil if it has none. Splits and handles are dealt round robin, each to one
-// subtask; key groups go to their owners.
+// subtask; operator states by their modes; key groups go to their owners.
 func (p *plan) assign(n *node, op *manifest.Operator) []manifest.Task {
 	parallelism := p.parallelism[n]
 	tasks := make([]manifest.Task, parallelism)
@@ -72,22 +74,19 @@ func (p *plan) assign(n *node, op *manifest.Operator) []manifest.Task {
 	if op == nil {
 		return tasks
 	}
-	splits, handles := 0, 0
+	var splits [][]manifest.Split
+	var handles [][][]byte
+	var states [][]manifest.OperatorState
 	var keyed []manifest.KeyedState
-	for i := range op.Tasks {
-		for _, s := range op.Tasks[i].Splits {
-			t := &tasks[splits%parallelism]
-			t.Splits = append(t.Splits, s)
-			splits++
+	for _, t := range op.Tasks {
+		splits, handles, states = append(splits, t.Splits), append(handles, t.Handles), append(states, t.OperatorStates)
+		if t.Keyed != nil {
+			keyed = append(keyed, *t.Keyed)
 		}
-		for _, h := range op.Tasks[i].Handles {
-			t := &tasks[handles%parallelism]
-			t.Handles = append(t.Handles, h)
-			handles++
-		}
-		if k := op.Tasks[i].Keyed; k != nil {
-			keyed = append(keyed, *k)
-		}
+	}
+	splits, handles, states = deal(splits, parallelism), deal(handles, parallelism), redistribute(states, parallelism)
+	for i := range tasks {
+		tasks[i].Splits, tasks[i].Handles, tasks[i].OperatorStates = splits[i], handles[i], states[i]
 	}
 	if n.role != roleKeyed || len(keyed) == 0 {
 		return tasks
@@ -105,9 +104,8 @@ func (p *plan) assign(n *node, op *manifest.Operator) []manifest.Task {
 // dealSplits deals the splits of a source that starts out over its subtasks.
 func dealSplits(splits []manifest.Split, parallelism int) []manifest.Task {
 	tasks := make([]manifest.Task, parallelism)
-	for i, s := range splits {
-		t := &tasks[i%parallelism]
-		t.Splits = append(t.Splits, s)
+	for i, s := range deal([][]manifest.Split{splits}, parallelism) {
+		tasks[i].Splits = s
 	}
 	return tasks
 }

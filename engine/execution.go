@@ -256,7 +256,8 @@ func (x *execution) finish(ctx context.Context) (err error) {
 // newSubtask describes one subtask of an operator.
 func (x *execution) newSubtask(n *node, index int, restored manifest.Task) *subtask {
 	s := &subtask{
-		node: n, job: x.job.name, index: index, epoch: x.epoch, restored: restored,
+		node: n, job: x.job.name, index: index, epoch: x.epoch,
+		restored: restored, dropState: x.cfg.AllowNonRestoredState,
 		parallelism: x.plan.parallelism[n], maxParallelism: x.plan.maxParallelism[n],
 		logger: x.cfg.Logger.With("operator", n.uid, "subtask", index),
 	}

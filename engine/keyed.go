@@ -25,7 +25,8 @@ func KeyBy[K, T any](s Stream[T], codec state.Codec[K], key func(T) K) KeyedStre
 
 // KeyedFunc is user code with state for each key. One is made for each
 // subtask; its methods are called by one goroutine at a time. If it is an
-// io.Closer it is closed at the end, also after a failure.
+// io.Closer it is closed at the end, also after a failure; an [OperatorStater]
+// has state of the subtask besides.
 type KeyedFunc[K, In, Out any] interface {
 	// Open is called once, before the first record: the place to make state
 	// handles.

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 
 	"github.com/ckpt-io/ckpt/coordinator"
@@ -36,6 +37,7 @@ type operator interface {
 type part struct {
 	splits  []manifest.Split
 	handles [][]byte
+	states  []manifest.OperatorState
 	keyed   *state.Pending // nil: no keyed state
 }
 
@@ -159,7 +161,13 @@ func (o *keyedOp[K, In, Out]) open(ctx context.Context) error {
 		Job: s.job, Operator: s.node.uid, Subtask: s.index, Parallelism: s.parallelism,
 		KeyGroups: s.keyGroups, Epoch: s.epoch, Logger: s.logger, store: store,
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	if err := s.restoreStates(o.f); err != nil {
+		return fmt.Errorf("restore operator state: %w", err)
+	}
+	return nil
 }
 
 func (o *keyedOp[K, In, Out]) collectKeyed(group uint16, encoded []byte, key K, in In) error {
@@ -179,7 +187,12 @@ func (o *keyedOp[K, In, Out]) collectKeyed(group uint16, encoded []byte, key K, 
 }
 
 func (o *keyedOp[K, In, Out]) snapshot(_ context.Context, t coordinator.Trigger) (part, error) {
-	return part{keyed: o.store.Capture(state.Trigger{ID: t.ID, OldestBase: t.OldestBase, Kind: t.Kind})}, nil
+	states, err := snapshotStates(o.f, t.ID)
+	if err != nil {
+		return part{}, err
+	}
+	keyed := o.store.Capture(state.Trigger{ID: t.ID, OldestBase: t.OldestBase, Kind: t.Kind})
+	return part{states: states, keyed: keyed}, nil
 }
 
 func (o *keyedOp[K, In, Out]) completed(_ context.Context, id manifest.ID) error {

@@ -116,7 +116,7 @@ func (r *reporter) report(ctx context.Context, c capture) {
 // wait returns the operator's part of the checkpoint once it is durable. own
 // are the figures the task measured itself.
 func (p part) wait(ctx context.Context, own manifest.TaskStats) (manifest.Task, error) {
-	task := manifest.Task{Splits: p.splits, Handles: p.handles}
+	task := manifest.Task{Splits: p.splits, Handles: p.handles, OperatorStates: p.states}
 	if p.keyed != nil {
 		keyed, reserved, stats, err := p.keyed.Wait(ctx)
 		if err != nil {

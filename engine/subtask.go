@@ -24,6 +24,7 @@ type subtask struct {
 	epoch          manifest.Epoch
 	logger         *slog.Logger
 	restored       manifest.Task
+	dropState      bool // of restored, what nobody takes
 	// openState opens the keyed state; it is called by open.
 	openState func(ctx context.Context) (*state.Store, error)
 	// active is the subtask of the same task whose user code runs, so that a

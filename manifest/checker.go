@@ -28,6 +28,7 @@ type operatorCheck struct {
 	seen   []bool
 	ranges []KeyGroupRange // by subtask
 	splits map[string]struct{}
+	modes  map[string]Redistribution // of operator states, by name
 }
 
 func newChecker(m *Manifest) *checker {
@@ -72,7 +73,7 @@ func (c *checker) operator(i int, o *Operator) error {
 	}
 	c.operators[i] = operatorCheck{
 		seen: make([]bool, o.Parallelism), ranges: make([]KeyGroupRange, o.Parallelism),
-		splits: make(map[string]struct{}),
+		splits: make(map[string]struct{}), modes: make(map[string]Redistribution),
 	}
 	return nil
 }
@@ -111,6 +112,22 @@ func (c *checker) content(o *Operator, t *Task, known *operatorCheck) error {
 			return fmt.Errorf("split %q is repeated or has no valid name", id)
 		}
 		known.splits[id] = struct{}{}
+	}
+	return c.states(t.OperatorStates, known)
+}
+
+// states checks the operator states of one task, and that their modes are those
+// of the other tasks.
+func (c *checker) states(states []OperatorState, known *operatorCheck) error {
+	if err := ValidateOperatorStates(states); err != nil {
+		return err
+	}
+	for i := range states {
+		s := &states[i]
+		if mode, ok := known.modes[s.Name]; ok && mode != s.Mode {
+			return fmt.Errorf("operator state %q is %q here and %q elsewhere", s.Name, s.Mode, mode)
+		}
+		known.modes[s.Name] = s.Mode
 	}
 	return nil
 }

@@ -18,9 +18,6 @@ import (
 // newest that it reads. manifest.proto specifies it.
 const Format = 1
 
-// FeatureParts is the required feature of a manifest that refers to parts.
-const FeatureParts = "task-parts"
-
 const (
 	magic       = "ckptmfst"
 	packMagic   = "ckptpart"
@@ -90,7 +87,7 @@ func decodeBody(data []byte) (*pb.Manifest, error) {
 		return nil, err
 	}
 	for _, f := range p.GetRequiredFeatures() {
-		if f != FeatureParts {
+		if !knownFeature(f) {
 			return nil, &NewerFormatError{Have: Format, Want: Format, Feature: f}
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -60,8 +61,11 @@ func TestRoundTrip(t *testing.T) {
 	whole.Operators[0].Tasks[1].Keyed.Pieces = []Piece{{KeyGroups: KeyGroupRange{64, 127}, Base: &Base{Whole: true}}}
 	encrypted := sample()
 	encrypted.KeyIDs = []string{"0123456789abcdef", "fedcba9876543210"}
+	stated := sample()
+	stated.Operators[0].Tasks[1].OperatorStates = sampleOperatorStates()
 	for name, m := range map[string]*Manifest{
 		"full": sample(), "empty": empty, "without time": timeless, "whole": whole, "encrypted": encrypted,
+		"operator state": stated,
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, err := Decode(encoded(t, m))
@@ -72,6 +76,56 @@ func TestRoundTrip(t *testing.T) {
 				t.Errorf("got  %+v\nwant %+v", got, m)
 			}
 		})
+	}
+}
+
+// A reader that does not know operator states must not go on without them,
+// wherever they stand.
+func TestOperatorStateIsRequired(t *testing.T) {
+	for _, has := range []bool{false, true} {
+		for name, opts := range map[string]PartsOptions{"whole": {}, "in parts": {Inline: 1}} {
+			m := sample()
+			if has {
+				m.Operators[0].Tasks[1].OperatorStates = sampleOperatorStates()
+			}
+			s := newPackStore()
+			data, outline, err := EncodePacked(m, nil, opts, s.put)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := decodeBody(data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var want []string
+			if has {
+				want = append(want, featureOperatorState)
+			}
+			if outline != nil {
+				want = append(want, FeatureParts)
+			}
+			if got := p.GetRequiredFeatures(); !slices.Equal(got, want) || (outline != nil) != (opts.Inline > 0) {
+				t.Errorf("%s, operator states %t: features %q, want %q", name, has, got, want)
+			}
+			if got := decodeWhole(t, data, s); !reflect.DeepEqual(got.Operators, m.Operators) {
+				t.Errorf("%s, operator states %t: came back changed", name, has)
+			}
+		}
+	}
+}
+
+// A manifest with a required feature that is not that of parts is validated as a
+// whole one.
+func TestF56_BrokenRulesBesideOperatorState(t *testing.T) {
+	m := sample()
+	m.Operators[0].Tasks[1].OperatorStates = sampleOperatorStates()
+	m.Operators[0].Tasks[1].Keyed.KeyGroups.First--
+	data, err := encodeProto(toProto(m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Decode(data); !errors.Is(err, ErrCorrupt) || !strings.Contains(err.Error(), "do not follow") {
+		t.Errorf("got %v", err)
 	}
 }
 

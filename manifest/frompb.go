@@ -108,7 +108,10 @@ func (c *decoder) task(t *pb.Task) Task {
 			return Split{ID: s.GetId(), Position: content(s.GetPosition())}
 		}),
 		Handles: t.GetHandles(),
-		Stats:   taskStats(t.GetStats()),
+		OperatorStates: convertPtr(t.GetOperatorStates(), func(s *pb.OperatorState) OperatorState {
+			return OperatorState{Name: s.GetName(), Mode: Redistribution(s.GetMode()), Items: s.GetItems()}
+		}),
+		Stats: taskStats(t.GetStats()),
 	}
 	if k := t.GetKeyed(); k != nil {
 		out.Keyed = &KeyedState{

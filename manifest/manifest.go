@@ -73,7 +73,9 @@ type Task struct {
 	// Handles are the prepared transactions of a sink: what Commit needs to
 	// make the output of this checkpoint visible.
 	Handles [][]byte
-	Stats   TaskStats
+	// OperatorStates is what a subtask keeps besides, ordered by Name.
+	OperatorStates []OperatorState `json:",omitzero"`
+	Stats          TaskStats
 }
 
 // Split is one part of a source's input and how far it was read. Both are

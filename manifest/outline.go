@@ -49,7 +49,7 @@ func decodeOutline(data []byte) (*Outline, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(p.GetRequiredFeatures()) == 0 {
+	if !slices.Contains(p.GetRequiredFeatures(), FeatureParts) {
 		if len(o.packs) > 0 || slices.ContainsFunc(o.refs, func(r []ref) bool { return len(r) > 0 }) {
 			return nil, fmt.Errorf("has parts without the feature %q", FeatureParts)
 		}

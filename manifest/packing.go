@@ -163,6 +163,7 @@ type partsEncoder struct {
 	holding int        // bytes of held
 	packing bool       // no more
 	changed int64      // bytes of parts that base does not have
+	states  bool       // a task has operator states
 }
 
 // heldPart is a part for which it is not known yet where it goes.
@@ -212,6 +213,7 @@ func (e *partsEncoder) operator(i int) error {
 		if err := e.check.task(i, o, t); err != nil {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
+		e.states = e.states || len(t.OperatorStates) > 0
 		var before packed
 		if j < len(known) {
 			before = known[j]

@@ -45,6 +45,7 @@ func TestF56_BrokenReferences(t *testing.T) {
 		want  string // in the error
 	}{
 		{"feature not announced", func(m *pb.Manifest, _ []*pb.PartRef) { m.RequiredFeatures = nil }, "feature"},
+		{"only another feature announced", func(m *pb.Manifest, _ []*pb.PartRef) { m.RequiredFeatures = []string{featureOperatorState} }, "feature"},
 		{"feature without packs", func(m *pb.Manifest, _ []*pb.PartRef) { m.Packs = nil }, "in pack"},
 		{"pack that does not exist", func(_ *pb.Manifest, p []*pb.PartRef) { p[0].Pack = 2 }, "in pack"},
 		{"pack out of range", func(_ *pb.Manifest, p []*pb.PartRef) { p[0].Pack = math.MaxUint32 }, "out of range"},

@@ -47,6 +47,14 @@ func sampleRescaled() *KeyedState {
 	}
 }
 
+func sampleOperatorStates() []OperatorState {
+	return []OperatorState{
+		{Name: "buffer", Mode: ListState, Items: [][]byte{[]byte("a"), {}}},
+		{Name: "offsets", Mode: UnionState},
+		{Name: "rules", Mode: BroadcastState, Items: [][]byte{{0, 1}}},
+	}
+}
+
 func sampleDelta(position uint64, id ID, e Epoch, n uint64) Delta {
 	return Delta{Position: position, Object: sampleObject(id, e, n, ExtSST), Entries: 10, Bytes: 300}
 }

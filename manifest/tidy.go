@@ -118,9 +118,7 @@ func (e *partsEncoder) finish() ([]byte, *Outline, error) {
 	for i := range out.Operators {
 		e.fill(out.Operators[i], e.places[i], index)
 	}
-	if len(e.packs) > 0 {
-		out.RequiredFeatures = []string{FeatureParts}
-	}
+	require(out, e.states)
 	data, err := encodeProto(out)
 	if err != nil || len(e.packs) == 0 {
 		return data, nil, err

@@ -21,6 +21,7 @@ func toProto(m *Manifest) *pb.Manifest {
 	if !m.Time.IsZero() {
 		out.TimeUnixNano = m.Time.UnixNano()
 	}
+	require(out, hasOperatorState(m))
 	return out
 }
 
@@ -53,6 +54,9 @@ func taskToProto(t *Task) *pb.Task {
 		}),
 		Handles: t.Handles,
 		Stats:   taskStatsToProto(&t.Stats),
+		OperatorStates: convert(t.OperatorStates, func(s *OperatorState) *pb.OperatorState {
+			return &pb.OperatorState{Name: s.Name, Mode: string(s.Mode), Items: s.Items}
+		}),
 	}
 }
 

@@ -18,6 +18,12 @@ func TestValidate_Sample(t *testing.T) {
 func keyed(m *Manifest) *KeyedState { return m.Operators[0].Tasks[0].Keyed }
 func base(m *Manifest) *Base        { return keyed(m).Pieces[0].Base }
 
+// states gives a task of the sample operator states.
+func states(m *Manifest) []OperatorState {
+	m.Operators[0].Tasks[1].OperatorStates = sampleOperatorStates()
+	return m.Operators[0].Tasks[1].OperatorStates
+}
+
 func TestF56_BrokenRules(t *testing.T) {
 	for _, c := range []struct {
 		name  string
@@ -50,6 +56,16 @@ func TestF56_BrokenRules(t *testing.T) {
 		{"a task too few", func(m *Manifest) { m.Operators[0].Tasks = m.Operators[0].Tasks[:1] }, "tasks"},
 		{"index twice", func(m *Manifest) { m.Operators[0].Tasks[1].Index = 0 }, "subtask 0 stands at place 1"},
 		{"hasher", func(m *Manifest) { m.Operators[0].Hasher = "a\x1bb" }, "hasher"},
+
+		{"operator state without name", func(m *Manifest) { states(m)[0].Name = "" }, "invalid name"},
+		{"operator state twice", func(m *Manifest) { states(m)[1].Name = "buffer" }, "repeated"},
+		{"operator states out of order", func(m *Manifest) { states(m)[0].Name = "z" }, "out of order"},
+		{"operator state of no mode", func(m *Manifest) { states(m)[0].Mode = "" }, "unknown mode"},
+		{"B52 operator state of another mode", func(m *Manifest) { states(m)[2].Mode = "own" }, "unknown mode"},
+		{"operator state of two modes", func(m *Manifest) {
+			states(m)
+			m.Operators[0].Tasks[0].OperatorStates = []OperatorState{{Name: "rules", Mode: ListState}}
+		}, `"broadcast" here and "list" elsewhere`},
 
 		{"no keyed state", func(m *Manifest) { m.Operators[0].Tasks[1].Keyed = nil }, "keyed"},
 		{"keyed state without hasher", func(m *Manifest) { m.Operators[0].Hasher = "" }, "keyed"},

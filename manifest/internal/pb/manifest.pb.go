@@ -366,12 +366,13 @@ type Task struct {
 	Index uint32                 `protobuf:"varint,1,opt,name=index,proto3" json:"index,omitempty"`
 	Keyed *KeyedState            `protobuf:"bytes,2,opt,name=keyed,proto3" json:"keyed,omitempty"` // present if and only if the operator has a hasher
 	// Objects kept alive without being needed for a restore.
-	Reserved      []*Object  `protobuf:"bytes,3,rep,name=reserved,proto3" json:"reserved,omitempty"`
-	Splits        []*Split   `protobuf:"bytes,4,rep,name=splits,proto3" json:"splits,omitempty"`
-	Handles       [][]byte   `protobuf:"bytes,5,rep,name=handles,proto3" json:"handles,omitempty"` // prepared transactions of a sink
-	Stats         *TaskStats `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reserved       []*Object        `protobuf:"bytes,3,rep,name=reserved,proto3" json:"reserved,omitempty"`
+	Splits         []*Split         `protobuf:"bytes,4,rep,name=splits,proto3" json:"splits,omitempty"`
+	Handles        [][]byte         `protobuf:"bytes,5,rep,name=handles,proto3" json:"handles,omitempty"` // prepared transactions of a sink
+	Stats          *TaskStats       `protobuf:"bytes,6,opt,name=stats,proto3" json:"stats,omitempty"`
+	OperatorStates []*OperatorState `protobuf:"bytes,7,rep,name=operator_states,json=operatorStates,proto3" json:"operator_states,omitempty"` // ascending by name
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Task) Reset() {
@@ -446,6 +447,74 @@ func (x *Task) GetStats() *TaskStats {
 	return nil
 }
 
+func (x *Task) GetOperatorStates() []*OperatorState {
+	if x != nil {
+		return x.OperatorStates
+	}
+	return nil
+}
+
+// State of a subtask that belongs to no key.
+type OperatorState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // 1 to 100 of [0-9A-Za-z._]; the same mode in all subtasks
+	Mode          string                 `protobuf:"bytes,2,opt,name=mode,proto3" json:"mode,omitempty"` // "list", "union", "broadcast"
+	Items         [][]byte               `protobuf:"bytes,3,rep,name=items,proto3" json:"items,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperatorState) Reset() {
+	*x = OperatorState{}
+	mi := &file_manifest_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperatorState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperatorState) ProtoMessage() {}
+
+func (x *OperatorState) ProtoReflect() protoreflect.Message {
+	mi := &file_manifest_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperatorState.ProtoReflect.Descriptor instead.
+func (*OperatorState) Descriptor() ([]byte, []int) {
+	return file_manifest_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *OperatorState) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *OperatorState) GetMode() string {
+	if x != nil {
+		return x.Mode
+	}
+	return ""
+}
+
+func (x *OperatorState) GetItems() [][]byte {
+	if x != nil {
+		return x.Items
+	}
+	return nil
+}
+
 type Split struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"` // unique in its operator
@@ -456,7 +525,7 @@ type Split struct {
 
 func (x *Split) Reset() {
 	*x = Split{}
-	mi := &file_manifest_proto_msgTypes[4]
+	mi := &file_manifest_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -468,7 +537,7 @@ func (x *Split) String() string {
 func (*Split) ProtoMessage() {}
 
 func (x *Split) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[4]
+	mi := &file_manifest_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -481,7 +550,7 @@ func (x *Split) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Split.ProtoReflect.Descriptor instead.
 func (*Split) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{4}
+	return file_manifest_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Split) GetId() string {
@@ -510,7 +579,7 @@ type KeyedState struct {
 
 func (x *KeyedState) Reset() {
 	*x = KeyedState{}
-	mi := &file_manifest_proto_msgTypes[5]
+	mi := &file_manifest_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +591,7 @@ func (x *KeyedState) String() string {
 func (*KeyedState) ProtoMessage() {}
 
 func (x *KeyedState) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[5]
+	mi := &file_manifest_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +604,7 @@ func (x *KeyedState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyedState.ProtoReflect.Descriptor instead.
 func (*KeyedState) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{5}
+	return file_manifest_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *KeyedState) GetKeyGroups() *KeyGroupRange {
@@ -570,7 +639,7 @@ type KeyGroupRange struct {
 
 func (x *KeyGroupRange) Reset() {
 	*x = KeyGroupRange{}
-	mi := &file_manifest_proto_msgTypes[6]
+	mi := &file_manifest_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -582,7 +651,7 @@ func (x *KeyGroupRange) String() string {
 func (*KeyGroupRange) ProtoMessage() {}
 
 func (x *KeyGroupRange) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[6]
+	mi := &file_manifest_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -595,7 +664,7 @@ func (x *KeyGroupRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyGroupRange.ProtoReflect.Descriptor instead.
 func (*KeyGroupRange) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{6}
+	return file_manifest_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *KeyGroupRange) GetFirst() uint32 {
@@ -623,7 +692,7 @@ type Piece struct {
 
 func (x *Piece) Reset() {
 	*x = Piece{}
-	mi := &file_manifest_proto_msgTypes[7]
+	mi := &file_manifest_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -635,7 +704,7 @@ func (x *Piece) String() string {
 func (*Piece) ProtoMessage() {}
 
 func (x *Piece) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[7]
+	mi := &file_manifest_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -648,7 +717,7 @@ func (x *Piece) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Piece.ProtoReflect.Descriptor instead.
 func (*Piece) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{7}
+	return file_manifest_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Piece) GetKeyGroups() *KeyGroupRange {
@@ -688,7 +757,7 @@ type Base struct {
 
 func (x *Base) Reset() {
 	*x = Base{}
-	mi := &file_manifest_proto_msgTypes[8]
+	mi := &file_manifest_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -700,7 +769,7 @@ func (x *Base) String() string {
 func (*Base) ProtoMessage() {}
 
 func (x *Base) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[8]
+	mi := &file_manifest_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -713,7 +782,7 @@ func (x *Base) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Base.ProtoReflect.Descriptor instead.
 func (*Base) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{8}
+	return file_manifest_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Base) GetPosition() uint64 {
@@ -771,7 +840,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_manifest_proto_msgTypes[9]
+	mi := &file_manifest_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -783,7 +852,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[9]
+	mi := &file_manifest_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -796,7 +865,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{9}
+	return file_manifest_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *File) GetName() string {
@@ -865,7 +934,7 @@ type Delta struct {
 
 func (x *Delta) Reset() {
 	*x = Delta{}
-	mi := &file_manifest_proto_msgTypes[10]
+	mi := &file_manifest_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -877,7 +946,7 @@ func (x *Delta) String() string {
 func (*Delta) ProtoMessage() {}
 
 func (x *Delta) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[10]
+	mi := &file_manifest_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -890,7 +959,7 @@ func (x *Delta) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Delta.ProtoReflect.Descriptor instead.
 func (*Delta) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{10}
+	return file_manifest_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Delta) GetPosition() uint64 {
@@ -940,14 +1009,14 @@ type Object struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Key           string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`       // relative to the job's prefix
 	Size          int64                  `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`    // of the stored bytes
-	Sha256        []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the stored bytes, 32 bytes
+	Sha256        []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"` // of the stored bytes, 32 bytes; zeros: reserved while it was being uploaded
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Object) Reset() {
 	*x = Object{}
-	mi := &file_manifest_proto_msgTypes[11]
+	mi := &file_manifest_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -959,7 +1028,7 @@ func (x *Object) String() string {
 func (*Object) ProtoMessage() {}
 
 func (x *Object) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[11]
+	mi := &file_manifest_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -972,7 +1041,7 @@ func (x *Object) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Object.ProtoReflect.Descriptor instead.
 func (*Object) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{11}
+	return file_manifest_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Object) GetKey() string {
@@ -1018,7 +1087,7 @@ type TaskStats struct {
 
 func (x *TaskStats) Reset() {
 	*x = TaskStats{}
-	mi := &file_manifest_proto_msgTypes[12]
+	mi := &file_manifest_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1099,7 @@ func (x *TaskStats) String() string {
 func (*TaskStats) ProtoMessage() {}
 
 func (x *TaskStats) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[12]
+	mi := &file_manifest_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1112,7 @@ func (x *TaskStats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskStats.ProtoReflect.Descriptor instead.
 func (*TaskStats) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{12}
+	return file_manifest_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TaskStats) GetStartDelay() int64 {
@@ -1150,7 +1219,7 @@ type Stats struct {
 
 func (x *Stats) Reset() {
 	*x = Stats{}
-	mi := &file_manifest_proto_msgTypes[13]
+	mi := &file_manifest_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1162,7 +1231,7 @@ func (x *Stats) String() string {
 func (*Stats) ProtoMessage() {}
 
 func (x *Stats) ProtoReflect() protoreflect.Message {
-	mi := &file_manifest_proto_msgTypes[13]
+	mi := &file_manifest_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1175,7 +1244,7 @@ func (x *Stats) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stats.ProtoReflect.Descriptor instead.
 func (*Stats) Descriptor() ([]byte, []int) {
-	return file_manifest_proto_rawDescGZIP(), []int{13}
+	return file_manifest_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Stats) GetTMax() int64 {
@@ -1245,14 +1314,19 @@ const file_manifest_proto_rawDesc = "" +
 	"\x04pack\x18\x02 \x01(\rR\x04pack\x12\x16\n" +
 	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n" +
 	"\x04size\x18\x04 \x01(\x04R\x04size\x12\x16\n" +
-	"\x06sha256\x18\x05 \x01(\fR\x06sha256\"\x84\x02\n" +
+	"\x06sha256\x18\x05 \x01(\fR\x06sha256\"\xce\x02\n" +
 	"\x04Task\x12\x14\n" +
 	"\x05index\x18\x01 \x01(\rR\x05index\x122\n" +
 	"\x05keyed\x18\x02 \x01(\v2\x1c.ckpt.manifest.v1.KeyedStateR\x05keyed\x124\n" +
 	"\breserved\x18\x03 \x03(\v2\x18.ckpt.manifest.v1.ObjectR\breserved\x12/\n" +
 	"\x06splits\x18\x04 \x03(\v2\x17.ckpt.manifest.v1.SplitR\x06splits\x12\x18\n" +
 	"\ahandles\x18\x05 \x03(\fR\ahandles\x121\n" +
-	"\x05stats\x18\x06 \x01(\v2\x1b.ckpt.manifest.v1.TaskStatsR\x05stats\"3\n" +
+	"\x05stats\x18\x06 \x01(\v2\x1b.ckpt.manifest.v1.TaskStatsR\x05stats\x12H\n" +
+	"\x0foperator_states\x18\a \x03(\v2\x1f.ckpt.manifest.v1.OperatorStateR\x0eoperatorStates\"M\n" +
+	"\rOperatorState\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x12\n" +
+	"\x04mode\x18\x02 \x01(\tR\x04mode\x12\x14\n" +
+	"\x05items\x18\x03 \x03(\fR\x05items\"3\n" +
 	"\x05Split\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1a\n" +
 	"\bposition\x18\x02 \x01(\fR\bposition\"\xae\x01\n" +
@@ -1337,49 +1411,51 @@ func file_manifest_proto_rawDescGZIP() []byte {
 	return file_manifest_proto_rawDescData
 }
 
-var file_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 14)
+var file_manifest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_manifest_proto_goTypes = []any{
 	(*Manifest)(nil),      // 0: ckpt.manifest.v1.Manifest
 	(*Operator)(nil),      // 1: ckpt.manifest.v1.Operator
 	(*PartRef)(nil),       // 2: ckpt.manifest.v1.PartRef
 	(*Task)(nil),          // 3: ckpt.manifest.v1.Task
-	(*Split)(nil),         // 4: ckpt.manifest.v1.Split
-	(*KeyedState)(nil),    // 5: ckpt.manifest.v1.KeyedState
-	(*KeyGroupRange)(nil), // 6: ckpt.manifest.v1.KeyGroupRange
-	(*Piece)(nil),         // 7: ckpt.manifest.v1.Piece
-	(*Base)(nil),          // 8: ckpt.manifest.v1.Base
-	(*File)(nil),          // 9: ckpt.manifest.v1.File
-	(*Delta)(nil),         // 10: ckpt.manifest.v1.Delta
-	(*Object)(nil),        // 11: ckpt.manifest.v1.Object
-	(*TaskStats)(nil),     // 12: ckpt.manifest.v1.TaskStats
-	(*Stats)(nil),         // 13: ckpt.manifest.v1.Stats
+	(*OperatorState)(nil), // 4: ckpt.manifest.v1.OperatorState
+	(*Split)(nil),         // 5: ckpt.manifest.v1.Split
+	(*KeyedState)(nil),    // 6: ckpt.manifest.v1.KeyedState
+	(*KeyGroupRange)(nil), // 7: ckpt.manifest.v1.KeyGroupRange
+	(*Piece)(nil),         // 8: ckpt.manifest.v1.Piece
+	(*Base)(nil),          // 9: ckpt.manifest.v1.Base
+	(*File)(nil),          // 10: ckpt.manifest.v1.File
+	(*Delta)(nil),         // 11: ckpt.manifest.v1.Delta
+	(*Object)(nil),        // 12: ckpt.manifest.v1.Object
+	(*TaskStats)(nil),     // 13: ckpt.manifest.v1.TaskStats
+	(*Stats)(nil),         // 14: ckpt.manifest.v1.Stats
 }
 var file_manifest_proto_depIdxs = []int32{
 	1,  // 0: ckpt.manifest.v1.Manifest.operators:type_name -> ckpt.manifest.v1.Operator
-	13, // 1: ckpt.manifest.v1.Manifest.stats:type_name -> ckpt.manifest.v1.Stats
-	11, // 2: ckpt.manifest.v1.Manifest.packs:type_name -> ckpt.manifest.v1.Object
+	14, // 1: ckpt.manifest.v1.Manifest.stats:type_name -> ckpt.manifest.v1.Stats
+	12, // 2: ckpt.manifest.v1.Manifest.packs:type_name -> ckpt.manifest.v1.Object
 	3,  // 3: ckpt.manifest.v1.Operator.tasks:type_name -> ckpt.manifest.v1.Task
 	2,  // 4: ckpt.manifest.v1.Operator.parts:type_name -> ckpt.manifest.v1.PartRef
-	12, // 5: ckpt.manifest.v1.Operator.stats:type_name -> ckpt.manifest.v1.TaskStats
-	5,  // 6: ckpt.manifest.v1.Task.keyed:type_name -> ckpt.manifest.v1.KeyedState
-	11, // 7: ckpt.manifest.v1.Task.reserved:type_name -> ckpt.manifest.v1.Object
-	4,  // 8: ckpt.manifest.v1.Task.splits:type_name -> ckpt.manifest.v1.Split
-	12, // 9: ckpt.manifest.v1.Task.stats:type_name -> ckpt.manifest.v1.TaskStats
-	6,  // 10: ckpt.manifest.v1.KeyedState.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
-	7,  // 11: ckpt.manifest.v1.KeyedState.pieces:type_name -> ckpt.manifest.v1.Piece
-	10, // 12: ckpt.manifest.v1.KeyedState.deltas:type_name -> ckpt.manifest.v1.Delta
-	6,  // 13: ckpt.manifest.v1.Piece.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
-	8,  // 14: ckpt.manifest.v1.Piece.base:type_name -> ckpt.manifest.v1.Base
-	10, // 15: ckpt.manifest.v1.Piece.deltas:type_name -> ckpt.manifest.v1.Delta
-	9,  // 16: ckpt.manifest.v1.Base.files:type_name -> ckpt.manifest.v1.File
-	11, // 17: ckpt.manifest.v1.Base.packs:type_name -> ckpt.manifest.v1.Object
-	11, // 18: ckpt.manifest.v1.File.object:type_name -> ckpt.manifest.v1.Object
-	11, // 19: ckpt.manifest.v1.Delta.object:type_name -> ckpt.manifest.v1.Object
-	20, // [20:20] is the sub-list for method output_type
-	20, // [20:20] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	13, // 5: ckpt.manifest.v1.Operator.stats:type_name -> ckpt.manifest.v1.TaskStats
+	6,  // 6: ckpt.manifest.v1.Task.keyed:type_name -> ckpt.manifest.v1.KeyedState
+	12, // 7: ckpt.manifest.v1.Task.reserved:type_name -> ckpt.manifest.v1.Object
+	5,  // 8: ckpt.manifest.v1.Task.splits:type_name -> ckpt.manifest.v1.Split
+	13, // 9: ckpt.manifest.v1.Task.stats:type_name -> ckpt.manifest.v1.TaskStats
+	4,  // 10: ckpt.manifest.v1.Task.operator_states:type_name -> ckpt.manifest.v1.OperatorState
+	7,  // 11: ckpt.manifest.v1.KeyedState.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
+	8,  // 12: ckpt.manifest.v1.KeyedState.pieces:type_name -> ckpt.manifest.v1.Piece
+	11, // 13: ckpt.manifest.v1.KeyedState.deltas:type_name -> ckpt.manifest.v1.Delta
+	7,  // 14: ckpt.manifest.v1.Piece.key_groups:type_name -> ckpt.manifest.v1.KeyGroupRange
+	9,  // 15: ckpt.manifest.v1.Piece.base:type_name -> ckpt.manifest.v1.Base
+	11, // 16: ckpt.manifest.v1.Piece.deltas:type_name -> ckpt.manifest.v1.Delta
+	10, // 17: ckpt.manifest.v1.Base.files:type_name -> ckpt.manifest.v1.File
+	12, // 18: ckpt.manifest.v1.Base.packs:type_name -> ckpt.manifest.v1.Object
+	12, // 19: ckpt.manifest.v1.File.object:type_name -> ckpt.manifest.v1.Object
+	12, // 20: ckpt.manifest.v1.Delta.object:type_name -> ckpt.manifest.v1.Object
+	21, // [21:21] is the sub-list for method output_type
+	21, // [21:21] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_manifest_proto_init() }
@@ -1393,7 +1469,7 @@ func file_manifest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_manifest_proto_rawDesc), len(file_manifest_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   14,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
