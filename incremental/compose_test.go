@@ -87,6 +87,9 @@ func TestComposeEqualsCopy(t *testing.T) {
 		}
 		if k.remote.Composed() {
 			composed++
+			if _, err := CaptureBase(k.db, k.fs); !errors.Is(err, ErrRemoteTables) {
+				t.Fatalf("%s: captured before it was hydrated: %v", what, err)
+			}
 		}
 		if r.IntN(4) > 0 {
 			sameState(t, k.model, want, what+" composed")

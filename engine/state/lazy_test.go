@@ -219,6 +219,9 @@ func lazyStoreWorksBeforeItIsHydrated(t *testing.T, start lazyStart) {
 	if !c.keeps()[tableOf(from).Key] {
 		t.Error("the checkpoint does not keep a table that is still remote")
 	}
+	if pieces := len(c.keyed.Pieces); pieces != len(from.keyed.Pieces) || pieces > 1 && j.store.base.run > 0 {
+		t.Errorf("%d pieces, and %d bases were begun of a state of %d that is not local", pieces, j.store.base.run, len(from.keyed.Pieces))
+	}
 	release()
 	<-j.store.Hydrated()
 	if h := <-hydrations; h.Objects == 0 || h.Objects != j.store.RestoreStats().RemoteObjects || h.Bytes == 0 {
