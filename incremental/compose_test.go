@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"maps"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -274,6 +275,45 @@ func TestB45_RescaledTaskFetchesItsRange(t *testing.T) {
 		within("hydrate", bytes, need+4*6*segmentSize+need/50)
 		must(t, db.Close())
 	}
+}
+
+// An iterator from before a composed state was local reads all of it, also the
+// tables that it opens afterwards.
+func TestComposedStateIsKeptForReaders(t *testing.T) {
+	store := objectstore.NewMem()
+	state := Rescale(chunkedParents(t, store, 2), allGroups)
+	disk := NewRecordFS(NewRemoteFS(t.Context(), vfs.NewMem(), store))
+	_, err := Restore(t.Context(), RestoreOptions{Store: store, State: state, Dir: "/db", FS: disk})
+	must(t, err)
+	files := pebble.NewFileCache(1, 1) // so that tables are opened again
+	defer files.Unref()
+	var failed firstError
+	db, err := pebble.Open("/db", PebbleOptions(DBOptions{FS: disk, FileCache: files, Failed: failed.set}))
+	must(t, err)
+	it, err := db.NewIter(nil)
+	must(t, err)
+	if !it.First() {
+		t.Fatal("no first key")
+	}
+	hydrated := make(chan error, 1)
+	go func() { hydrated <- disk.remote.Hydrate(HydrateOptions{DB: db}) }()
+	for external := true; external; runtime.Gosched() {
+		external = false
+		levels, err := db.SSTables()
+		must(t, err)
+		for _, tables := range levels {
+			external = external || slices.ContainsFunc(tables, func(t pebble.SSTableInfo) bool { return t.BackingType == pebble.BackingTypeExternal })
+		}
+	}
+	n := 0
+	for ; it.Valid(); it.Next() {
+		n++
+	}
+	must(t, errors.Join(it.Error(), it.Close(), <-hydrated, failed.get()))
+	if want := 2 * (chunkTables*chunkBytes + deltaBytes) / 4096; n < want*9/10 || disk.remote.Composed() {
+		t.Errorf("%d entries, want some %d; composed %t", n, want, disk.remote.Composed())
+	}
+	must(t, db.Close())
 }
 
 // A base of which the bounds show what no external file can be is copied, and

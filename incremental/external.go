@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/remote"
@@ -61,8 +62,7 @@ func (fs *RemoteFS) Composed() bool {
 }
 
 // dropExternals forgets the external tables after all that a database needs of
-// them is in files of its own. What is still open, by a reader that began
-// before, stays readable as far as it is local.
+// them is in files of its own.
 func (fs *RemoteFS) dropExternals() error {
 	fs.mu.Lock()
 	defer fs.mu.Unlock()
@@ -173,5 +173,25 @@ func (h *hydration) download(tables []*externalTable, parallel int) error {
 	if err := h.opts.DB.Download(h.fs.ctx, all); err != nil {
 		return err
 	}
+	if err := h.awaitReaders(); err != nil {
+		return err
+	}
 	return h.fs.dropExternals()
+}
+
+// awaitReaders returns when no iterator is left that may yet open an external
+// table: one of before the download.
+func (h *hydration) awaitReaders() error {
+	tick := time.NewTicker(h.fs.pause)
+	defer tick.Stop()
+	for {
+		if t := h.opts.DB.Metrics().Table; t.ZombieCount <= int64(t.Local.ZombieCount) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-h.fs.ctx.Done():
+			return context.Cause(h.fs.ctx)
+		}
+	}
 }

@@ -22,7 +22,8 @@ const parallelHydration = 4
 // HydrateOptions are the arguments of Hydrate.
 type HydrateOptions struct {
 	// DB is the database that the tables belong to: those of its upper levels
-	// come first. nil: by their names. A state of several pieces needs it.
+	// come first. nil: by their names. A state of several pieces needs it, and
+	// Hydrate then waits until iterators from before its end are closed.
 	DB *pebble.DB
 	// Store is read from; nil means the file system's. It may be the same with
 	// a lower priority: readers never wait for what hydration asked for.
