@@ -207,18 +207,30 @@ func TestLazyRestoreRescaled(t *testing.T) {
 // withoutPacks is a state as it was written before there were packs and digests
 // of segments.
 func withoutPacks(s manifest.KeyedState) manifest.KeyedState {
-	base := *s.Pieces[0].Base
-	base.Packs, base.Files = nil, slices.Clone(base.Files)
-	for i := range base.Files {
-		base.Files[i].Pack = manifest.PackRef{}
-	}
 	s.Pieces = slices.Clone(s.Pieces)
-	s.Pieces[0].Base = &base
-	s.Deltas = slices.Clone(s.Deltas)
-	for i := range s.Deltas {
-		s.Deltas[i].Segments, s.Deltas[i].Data = "", 0
+	for i := range s.Pieces {
+		p := &s.Pieces[i]
+		p.Deltas = withoutSegments(p.Deltas)
+		if p.Base == nil {
+			continue
+		}
+		base := *p.Base
+		base.Packs, base.Files = nil, slices.Clone(base.Files)
+		for j := range base.Files {
+			base.Files[j].Pack = manifest.PackRef{}
+		}
+		p.Base = &base
 	}
+	s.Deltas = withoutSegments(s.Deltas)
 	return s
+}
+
+func withoutSegments(deltas []manifest.Delta) []manifest.Delta {
+	deltas = slices.Clone(deltas)
+	for i := range deltas {
+		deltas[i].Segments, deltas[i].Data = "", 0
+	}
+	return deltas
 }
 
 // F47 F49: whatever byte of whatever object is wrong in the store, no read gives
