@@ -121,12 +121,16 @@ func TestB68_DamagedCopiesFallBack(t *testing.T) {
 	rng := rand.New(rand.NewPCG(68, 1))
 	j := newLocalJob(t, 2)
 	j.cfg.Restore = state.Eager // a lazy one finds out as it reads
+	j.cfg.Materialize = state.MaterializePolicy{MaxDeltas: -1, MaxReads: -1}
 	j.life(6)
 	damaged := 0
 	for _, path := range j.objects() {
 		content, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
+		}
+		if !strings.HasSuffix(path, ".sst") {
+			continue // packs, which an eager restore does not read
 		}
 		switch damaged % 4 {
 		case 0:

@@ -11,8 +11,10 @@ import (
 
 // ingested returns when the database has all that was captured.
 func (j *job) ingested() {
-	for len(*j.store.frozen.Load()) > 0 {
-		runtime.Gosched()
+	for left := 1; left > 0; runtime.Gosched() {
+		j.store.mu.Lock()
+		left = len(*j.store.frozen.Load())
+		j.store.mu.Unlock()
 	}
 }
 
