@@ -49,6 +49,7 @@ func TestCaptureBaseExact(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	k.db.TestOnlyWaitForCleaning() // of what the compaction replaced
 	held := len(tables(t, k.fs, k.dir))
 	if err := errors.Join(c.Release(), c.Release()); err != nil {
 		t.Fatal(err)
