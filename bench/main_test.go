@@ -145,6 +145,9 @@ func (r *recorder) store(b *testing.B) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.data.Took = time.Since(r.began).Round(time.Second).String()
+	if err := os.MkdirAll(conf.out, 0o777); err != nil {
+		b.Fatal(err)
+	}
 	if err := r.data.Write(filepath.Join(conf.out, "samples.json")); err != nil {
 		b.Fatal(err)
 	}
