@@ -256,7 +256,9 @@ func TestLeastAdvancedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Pass = 1
-	splits[0] = c.split()
+	if splits[0], err = c.split(); err != nil {
+		t.Fatal(err)
+	}
 	if got := readAll(t, path, opts, splits); !slices.Equal(got, []string{"2", "1", "2"}) {
 		t.Errorf("order %q", got)
 	}
@@ -332,7 +334,11 @@ func FuzzParseSplit(f *testing.F) {
 		if err != nil {
 			return
 		}
-		again, err := parseSplit(c.split())
+		split, err := c.split()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := parseSplit(split)
 		if err != nil || *again != *c {
 			t.Errorf("%+v came back as %+v, %v", c, again, err)
 		}

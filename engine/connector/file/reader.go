@@ -178,11 +178,7 @@ func checkUnchanged(file *os.File, c *cursor) error {
 
 // Snapshot returns the positions after the last line emitted.
 func (r *reader) Snapshot(manifest.ID) ([]manifest.Split, error) {
-	splits := make([]manifest.Split, len(r.cursors))
-	for i, c := range r.cursors {
-		splits[i] = c.split()
-	}
-	return splits, nil
+	return encodeSplits(r.cursors)
 }
 
 // Committed is of no interest: nothing is dropped from files.

@@ -108,11 +108,7 @@ func (s *Source) Splits(ctx context.Context) ([]manifest.Split, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read input: %w", err)
 	}
-	splits := make([]manifest.Split, len(cursors))
-	for i, c := range cursors {
-		splits[i] = c.split()
-	}
-	return splits, nil
+	return encodeSplits(cursors)
 }
 
 // Reader makes a reader, which opens the input when it is restored.

@@ -22,12 +22,23 @@ type cursor struct {
 }
 
 // split is the cursor as it stands in a checkpoint.
-func (c *cursor) split() manifest.Split {
+func (c *cursor) split() (manifest.Split, error) {
 	position, err := json.Marshal(c)
 	if err != nil {
-		panic(fmt.Sprintf("file: encode position: %v", err)) // strings and integers only
+		return manifest.Split{}, fmt.Errorf("encode position of split %q: %w", c.id(), err)
 	}
-	return manifest.Split{ID: c.id(), Position: position}
+	return manifest.Split{ID: c.id(), Position: position}, nil
+}
+
+// encodeSplits are the splits of all cursors.
+func encodeSplits(cursors []*cursor) (_ []manifest.Split, err error) {
+	splits := make([]manifest.Split, len(cursors))
+	for i, c := range cursors {
+		if splits[i], err = c.split(); err != nil {
+			return nil, err
+		}
+	}
+	return splits, nil
 }
 
 func (c *cursor) id() string { return fmt.Sprintf("%s:%d-%d", c.Path, c.Start, c.End) }

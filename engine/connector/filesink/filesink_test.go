@@ -432,7 +432,11 @@ func FuzzParseHandle(f *testing.F) {
 		if !filepath.IsLocal(h.Part) || filepath.Base(h.Part) != h.Part || filepath.Base(h.Pending) != h.Pending {
 			t.Errorf("handle %+v leads out of the directory", h)
 		}
-		if again, err := parseHandle(h.encode()); err != nil || again != h {
+		encoded, err := h.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := parseHandle(encoded); err != nil || again != h {
 			t.Errorf("%+v came back as %+v, %v", h, again, err)
 		}
 	})

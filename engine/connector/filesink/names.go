@@ -61,12 +61,12 @@ type handle struct {
 	Bytes   int64  `json:"bytes"`
 }
 
-func (h handle) encode() []byte {
+func (h handle) encode() ([]byte, error) {
 	b, err := json.Marshal(h)
 	if err != nil {
-		panic(fmt.Sprintf("filesink: encode handle: %v", err)) // strings and an integer only
+		return nil, fmt.Errorf("encode handle of %s: %w", h.Part, err)
 	}
-	return b
+	return b, nil
 }
 
 func parseHandle(b []byte) (handle, error) {

@@ -180,7 +180,11 @@ func (w *writer[T]) Prepare(_ context.Context, id manifest.ID) ([][]byte, error)
 		return nil, fmt.Errorf("prepare output of checkpoint %d: %w", id, err)
 	}
 	h := handle{Pending: w.name, Part: partName(w.subtask, id), Bytes: w.bytes}
-	return [][]byte{h.encode()}, nil
+	encoded, err := h.encode()
+	if err != nil {
+		return nil, fmt.Errorf("prepare output of checkpoint %d: %w", id, err)
+	}
+	return [][]byte{encoded}, nil
 }
 
 // Commit moves prepared files to where they are visible.
